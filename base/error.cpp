@@ -6,18 +6,30 @@ namespace coppice {
 
 std::string_view to_string(errc code) noexcept {
   switch (code) {
-    case errc::invalid_argument: return "invalid_argument";
-    case errc::not_found: return "not_found";
-    case errc::already_exists: return "already_exists";
-    case errc::conflict: return "conflict";
-    case errc::unsupported: return "unsupported";
-    case errc::unavailable: return "unavailable";
-    case errc::no_space: return "no_space";
-    case errc::deadline_exceeded: return "deadline_exceeded";
-    case errc::cancelled: return "cancelled";
-    case errc::io: return "io";
-    case errc::corrupt: return "corrupt";
-    case errc::internal: return "internal";
+    case errc::invalid_argument:
+      return "invalid_argument";
+    case errc::not_found:
+      return "not_found";
+    case errc::already_exists:
+      return "already_exists";
+    case errc::conflict:
+      return "conflict";
+    case errc::unsupported:
+      return "unsupported";
+    case errc::unavailable:
+      return "unavailable";
+    case errc::no_space:
+      return "no_space";
+    case errc::deadline_exceeded:
+      return "deadline_exceeded";
+    case errc::cancelled:
+      return "cancelled";
+    case errc::io:
+      return "io";
+    case errc::corrupt:
+      return "corrupt";
+    case errc::internal:
+      return "internal";
   }
   return "unknown";
 }

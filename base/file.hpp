@@ -15,7 +15,8 @@ namespace coppice {
 // open(2) with O_CLOEXEC. Errors: not_found, no_space, io.
 result<unique_fd> open_file(const std::filesystem::path& path, int flags, unsigned mode = 0644);
 
-// Writes all of `data` at `offset`; a short write is continued, and a write of nothing is an error. Errors: no_space, io.
+// Writes all of `data` at `offset`; a short write is continued, and a write of nothing is an error. Errors: no_space,
+// io.
 result<void> write_all_at(int fd, std::span<const std::byte> data, std::uint64_t offset);
 
 // Reads exactly data.size() bytes at `offset`. Errors: corrupt at end of file, io.

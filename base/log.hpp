@@ -1,4 +1,5 @@
-// Logging: spdlog's default logger, on stderr. Programs call log_to_stderr() once, then everyone uses spdlog::info(...).
+// Logging: spdlog's default logger, on stderr. Programs call log_to_stderr() once, then everyone uses
+// spdlog::info(...).
 #pragma once
 
 #include <spdlog/spdlog.h>

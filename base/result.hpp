@@ -16,7 +16,7 @@ class [[nodiscard]] result {
  public:
   using value_type = T;
 
-  result(T value) : state_(std::in_place_index<0>, std::move(value)) {}            // NOLINT: implicit on purpose
+  result(T value) : state_(std::in_place_index<0>, std::move(value)) {}                   // NOLINT: implicit on purpose
   result(coppice::error failure) : state_(std::in_place_index<1>, std::move(failure)) {}  // NOLINT: implicit on purpose
 
   bool ok() const noexcept { return state_.index() == 0; }
@@ -80,8 +80,8 @@ class [[nodiscard]] result<void> {
 };
 
 // Returns the error of `expression` (a result<...>) from the enclosing function, if it holds one.
-#define COPPICE_TRY(expression)                                                \
-  do {                                                                         \
+#define COPPICE_TRY(expression)                                                                       \
+  do {                                                                                                \
     if (auto coppice_try_ = (expression); !coppice_try_.ok()) return std::move(coppice_try_).error(); \
   } while (false)
 

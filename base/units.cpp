@@ -16,13 +16,19 @@ result<std::uint64_t> parse_bytes(std::string_view text) {
   const auto [rest, status] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (status != std::errc()) return bad();
   std::string_view unit(rest, static_cast<std::size_t>(text.data() + text.size() - rest));
-  if (unit.ends_with("iB")) unit.remove_suffix(2);
-  else if (unit.ends_with("B")) unit.remove_suffix(1);
+  if (unit.ends_with("iB"))
+    unit.remove_suffix(2);
+  else if (unit.ends_with("B"))
+    unit.remove_suffix(1);
   std::uint64_t factor = 1;
-  if (unit == "K" || unit == "k") factor = kib;
-  else if (unit == "M" || unit == "m") factor = mib;
-  else if (unit == "G" || unit == "g") factor = gib;
-  else if (!unit.empty()) return bad();
+  if (unit == "K" || unit == "k")
+    factor = kib;
+  else if (unit == "M" || unit == "m")
+    factor = mib;
+  else if (unit == "G" || unit == "g")
+    factor = gib;
+  else if (!unit.empty())
+    return bad();
   if (number > std::numeric_limits<std::uint64_t>::max() / factor) return bad();
   return number * factor;
 }

@@ -1,0 +1,140 @@
+// What the daemon can do, as the API sees it: a plain interface that hides the actors.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/branch_stats.hpp"
+#include "base/result.hpp"
+#include "vmm/vmm_host.hpp"
+
+namespace coppice {
+
+enum class snapshot_status { writing, ready, failed };
+std::string_view to_string(snapshot_status status) noexcept;
+
+struct snapshot_info {
+  std::string tag;
+  std::filesystem::path dir;
+  std::uint64_t created_at_unix = 0;
+  std::optional<std::string> branched_from;  // sandbox id
+  std::optional<std::string> parent_tag;
+  snapshot_status status = snapshot_status::ready;
+  std::string failure;    // why, if failed
+  bool bootable = false;  // children can start from it: ready
+  std::optional<branch_mode> mode;
+  std::string note;  // e.g. why a diff branch wrote a full image; mostly empty
+  std::string vmm;
+  std::uint64_t memory_bytes = 0;
+  unsigned vcpus = 0;
+  std::optional<pause_breakdown> pause;
+  std::optional<copy_summary> copy;
+  std::optional<std::uint64_t> memory_checksum;  // image_checksum of the chunks
+  std::uint64_t copied_pages = 0;                // progress while writing
+  std::uint64_t total_pages = 0;
+};
+
+enum class sandbox_state { starting, running, branching, stuck };
+std::string_view to_string(sandbox_state state) noexcept;
+
+struct sandbox_info {
+  std::string id;
+  std::string snapshot_tag;
+  std::uint64_t created_at_unix = 0;
+  std::int64_t pid = 0;
+  bool has_branched = false;
+  std::uint64_t branch_count = 0;
+  sandbox_state state = sandbox_state::running;
+  std::string backing;  // "shared": can be branched live; "file"
+  std::uint64_t memory_bytes = 0;
+  unsigned vcpus = 0;
+};
+
+struct drive_request {
+  std::filesystem::path path;
+  bool read_only = true;
+};
+
+struct create_snapshot_request {
+  std::string tag;
+  std::filesystem::path kernel;
+  std::uint64_t memory_bytes = 256 * mib;
+  unsigned vcpus = 1;
+  std::string boot_args;
+  std::optional<drive_request> rootfs;
+  std::chrono::milliseconds boot_time{1000};  // how long the guest runs before its snapshot is taken
+};
+
+struct create_sandboxes_request {
+  std::string snapshot_tag;
+  unsigned n = 1;
+};
+
+struct branch_request {
+  std::optional<std::string> tag;  // generated if absent: "branch-<sandbox>-<count>"
+  branch_mode mode = branch_mode::live;
+  bool wait = true;  // false: complete when the parent is resumed, with status writing
+};
+
+struct verify_report {
+  std::string tag;
+  bool ok = false;
+  std::uint64_t chunks = 0;
+  std::uint64_t bad_chunks = 0;
+  bool vmstate_ok = false;
+  bool is_journal = false;          // the image is of the journal guest, so the oracle was applied
+  std::uint64_t journal_pages = 0;  // pages that the oracle checked
+  std::uint64_t journal_steps = 0;  // step of the image, lanes added up
+  std::uint64_t future_pages = 0;
+  std::uint64_t lost_pages = 0;
+  std::uint64_t torn_pages = 0;
+  std::uint64_t gaps = 0;  // restores after which memory and registers disagreed
+};
+
+// What the journal guest of a sandbox reports of itself, read from its memory while it runs.
+struct journal_status {
+  std::uint64_t steps = 0;  // lanes added up
+  std::uint64_t gaps = 0;
+  std::chrono::nanoseconds longest_stall{};  // between two steps, since the last reset (a reset: see journal())
+};
+
+// Thread-safe. Every call returns at once; its completion is called exactly once, on any thread, and must not block.
+// All have finite deadlines. After stop(), calls complete with `unavailable`.
+class control_plane {
+ public:
+  template <class T>
+  using completion = std::function<void(result<T>)>;
+
+  virtual ~control_plane() = default;
+
+  virtual const vmm_capabilities& vmm() const noexcept = 0;
+
+  virtual void list_snapshots(completion<std::vector<snapshot_info>> done) = 0;  // ready, writing and failed ones
+  virtual void snapshot(const std::string& tag, completion<snapshot_info> done) = 0;
+  virtual void create_snapshot(create_snapshot_request request, completion<snapshot_info> done) = 0;
+  virtual void delete_snapshot(const std::string& tag, completion<void> done) = 0;
+  virtual void verify_snapshot(const std::string& tag, completion<verify_report> done) = 0;
+
+  virtual void list_sandboxes(completion<std::vector<sandbox_info>> done) = 0;
+  virtual void sandbox(const std::string& id, completion<sandbox_info> done) = 0;
+  virtual void create_sandboxes(create_sandboxes_request request,
+                                completion<std::vector<sandbox_info>> done) = 0;  // all or none
+  virtual void delete_sandbox(const std::string& id, completion<void> done) = 0;
+  virtual void branch(const std::string& id, branch_request request, completion<snapshot_info> done) = 0;
+  // `reset`: forget the longest stall after reading it. Errors: not_found, unsupported (no journal guest, or not shared
+  // memory).
+  virtual void journal(const std::string& id, bool reset, completion<journal_status> done) = 0;
+
+  // The text of /metrics (Prometheus exposition format 0.0.4), up to date.
+  virtual std::string metrics_text() = 0;
+
+  // Undoes what is in flight, ends every VM, removes staging. Returns when done, at most 4 s later.
+  virtual void stop() = 0;
+};
+
+}  // namespace coppice

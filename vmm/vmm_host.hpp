@@ -1,0 +1,77 @@
+// Starts VMM processes, watches them, and receives what they hand over. The seam that actor tests replace by fakes.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/guest_memory.hpp"
+#include "base/result.hpp"
+#include "vmm/api_channel.hpp"
+
+namespace coppice {
+
+// What a VMM binary can do, found out by asking it.
+struct vmm_capabilities {
+  std::string app_name;        // "Firecracker" or "coppice-vmm"
+  std::string version;         // "1.12.1"
+  bool vmstate_only = false;   // snapshot_type VmstateOnly
+  bool shared_memory = false;  // mem_backend.shared
+  bool uffd_wp = false;        // PUT /uffd/wp
+
+  bool live() const noexcept { return vmstate_only && shared_memory && uffd_wp; }
+  // "snapshot type VmstateOnly, mem_backend.shared": what live branching lacks here; empty if nothing.
+  std::string missing_for_live() const;
+};
+
+// How a process ended.
+struct exit_status {
+  int code = 0;                  // exit code, if signal is 0
+  int signal = 0;                // the signal that ended it
+  std::string describe() const;  // "exit code 1", "signal 9 (Killed)"
+};
+
+// One running VMM process. Owned by its instance actor; thread-safe. The destructor kills and reaps the process.
+class running_vmm {
+ public:
+  virtual ~running_vmm() = default;
+  virtual pid_t pid() const noexcept = 0;
+  virtual api_channel& api() noexcept = 0;
+  // SIGKILL. Idempotent; the exit is reported by on_exit as always.
+  virtual void kill() noexcept = 0;
+};
+
+struct start_vmm_request {
+  std::string id;                    // for logs and the process's --id
+  std::filesystem::path api_socket;  // created by the VMM; a left-over file is removed first
+  std::filesystem::path log_file;    // receives stdout and stderr, appended
+  bool live = false;                 // will be asked for uffd/wp (a Firecracker then runs with --no-seccomp)
+};
+
+class vmm_host {
+ public:
+  using exit_callback = std::function<void(exit_status)>;
+  using uffd_callback = std::function<void(result<uffd_handover>)>;
+
+  virtual ~vmm_host() = default;
+
+  virtual const vmm_capabilities& capabilities() const noexcept = 0;
+
+  // Starts a VMM in a session of its own; it dies with the daemon (PR_SET_PDEATHSIG). Returns at once: the API answers
+  // `unavailable` until the process listens. `on_exit` is called exactly once, on the event loop's thread, unless the
+  // running_vmm is destroyed first. Errors: not_found (no such binary), io.
+  virtual result<std::unique_ptr<running_vmm>> start(const start_vmm_request& request, exit_callback on_exit) = 0;
+
+  // Listens on `socket` (a path; a left-over is removed) for one uffd handover, then removes the path. Ready to be
+  // connected to when this returns. `done` is called exactly once, on the event loop's thread. Errors:
+  // deadline_exceeded, corrupt (a message that is no handover), io.
+  virtual void receive_uffd(const std::filesystem::path& socket, std::chrono::milliseconds deadline,
+                            uffd_callback done) = 0;
+};
+
+}  // namespace coppice
