@@ -1,0 +1,78 @@
+// One epoch being written to its image: what the copy thread knows of it. Used by the copy thread only.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <list>
+#include <optional>
+#include <vector>
+
+#include "base/data_extents.hpp"
+#include "base/image_digest.hpp"
+#include "copy_engine/epoch.hpp"
+
+namespace coppice {
+
+struct copy_job;
+
+// A captured page on its way into the image.
+struct capture_write {
+  bounce_buffer* buffer = nullptr;
+  bool must_write = false;  // even if zero: the bulk stream has put something else there
+};
+
+// One write to the image, submitted or about to be.
+struct write_operation {
+  copy_job* job = nullptr;
+  std::uint64_t offset = 0;               // of what is still to be written
+  std::vector<iovec> parts;               // what is still to be written
+  std::size_t first_page = 0, pages = 0;  // bulk: the run of claimed pages
+  std::vector<capture_write> captures;    // a capture write: its pages
+  std::vector<capture_write> overwrites;  // bulk: pages captured while this write was in flight, to be written after it
+  std::list<write_operation>::iterator self;
+
+  bool is_bulk() const noexcept { return pages > 0; }
+};
+
+enum class job_stage {
+  copying,
+  detaching,  // the outcome is known; the fault thread lifts the protection
+  detached,   // only writes in flight are waited for
+};
+
+struct copy_job {
+  copy_job(std::shared_ptr<epoch> of, unique_fd file, copy_session::copy_completion completion)
+      : branch(std::move(of)),
+        image(std::move(file)),
+        done(std::move(completion)),
+        digests(branch->states.size(), zero_page_digest()),
+        begin(engine_clock::now()) {}
+
+  const std::shared_ptr<epoch> branch;
+  const unique_fd image;
+  copy_session::copy_completion done;
+  std::vector<std::function<void()>> when_ended;
+  job_stage stage = job_stage::copying;
+  std::optional<error> failure;
+
+  std::vector<extent> extents;  // data of RAM at the begin of the copy
+  std::size_t next_extent = 0;
+  std::size_t next_page = 0;  // everything before has been claimed, skipped or found captured
+  std::vector<std::uint64_t> digests;
+  std::list<write_operation> in_flight;
+  std::uint64_t in_flight_bytes = 0;
+  std::size_t settled = 0;  // pages that need no more work; the copy is complete when it reaches all
+  copy_summary summary;
+  engine_clock::time_point begin;
+
+  bool bulk_complete() const noexcept { return next_page == branch->states.size(); }
+  void settle_pages(std::size_t pages) noexcept {
+    settled += pages;
+    branch->settled_pages.store(settled, std::memory_order_relaxed);
+  }
+
+  // Passes over the holes from next_page on: they are zero, and a guest that writes there is captured first.
+  void skip_holes();
+};
+
+}  // namespace coppice

@@ -1,0 +1,326 @@
+#include "copy_engine/copy_thread.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+
+#include "base/log.hpp"
+
+namespace coppice {
+namespace {
+
+constexpr std::size_t window_pages = 256;               // 1 MiB: one bulk write at most
+constexpr std::uint64_t max_in_flight_bytes = 8 * mib;  // per job: keeps the disk busy, and the wait for an abort short
+constexpr std::size_t max_in_flight_writes = 64;        // per job
+constexpr unsigned ring_entries = 256;
+
+std::uint64_t size_of(const std::vector<iovec>& parts) {
+  std::uint64_t size = 0;
+  for (const iovec& part : parts) size += part.iov_len;
+  return size;
+}
+
+// Drops the first `written` bytes.
+void advance(write_operation& operation, std::uint64_t written) {
+  operation.offset += written;
+  auto part = operation.parts.begin();
+  while (part != operation.parts.end() && written >= part->iov_len) written -= (part++)->iov_len;
+  operation.parts.erase(operation.parts.begin(), part);
+  if (written > 0) {
+    operation.parts.front().iov_base = static_cast<std::byte*>(operation.parts.front().iov_base) + written;
+    operation.parts.front().iov_len -= written;
+  }
+}
+
+}  // namespace
+
+result<std::unique_ptr<copy_thread>> copy_thread::start(engine_counters& counters) {
+  auto wakeup = task_queue::make_eventfd();
+  if (!wakeup) return std::move(wakeup).error();
+  std::unique_ptr<copy_thread> made(new copy_thread(std::move(*wakeup), counters));
+  COPPICE_TRY(made->set_up_ring());
+  made->thread_ = std::thread([raw = made.get()] { raw->run(); });
+  return made;
+}
+
+result<void> copy_thread::set_up_ring() {
+  if (const int code = ::io_uring_queue_init(ring_entries, &ring_, 0); code < 0) {
+    ring_.ring_fd = -1;
+    return error{errc::unsupported, -code, "io_uring_queue_init (is /proc/sys/kernel/io_uring_disabled 0?)"};
+  }
+  return {};
+}
+
+copy_thread::~copy_thread() {
+  if (thread_.joinable()) {
+    post([this] { stopping_ = true; });
+    thread_.join();
+  }
+  if (ring_.ring_fd >= 0) ::io_uring_queue_exit(&ring_);
+}
+
+void copy_thread::run() {
+  ::pthread_setname_np(::pthread_self(), "coppice-copy");
+  ::setpriority(PRIO_PROCESS, 0, 5);  // guests and the fault thread come first
+  listen_for_wakeup();
+  while (!stopping_) {
+    tasks_.run_all();
+    const bool busy = pump();
+    close_finished_jobs();
+    ::io_uring_submit_and_wait(&ring_, busy || stopping_ ? 0 : 1);
+    io_uring_cqe* completion = nullptr;
+    bool completed = false;
+    while (::io_uring_peek_cqe(&ring_, &completion) == 0) {
+      handle(completion);
+      completed = true;
+    }
+    if (completed) faults_->notify_released();
+  }
+}
+
+void copy_thread::listen_for_wakeup() {
+  io_uring_sqe* const entry = ::io_uring_get_sqe(&ring_);
+  ::io_uring_prep_poll_add(entry, tasks_.fd(), POLLIN);
+  ::io_uring_sqe_set_data(entry, nullptr);
+}
+
+void copy_thread::begin(std::shared_ptr<epoch> branch, unique_fd image, copy_session::copy_completion done) {
+  // Write past the page cache where the file system can: guest RAM goes to the disk without another copy.
+  ::fcntl(image.get(), F_SETFL, ::fcntl(image.get(), F_GETFL) | O_DIRECT);
+  auto job = std::make_shared<copy_job>(std::move(branch), std::move(image), std::move(done));
+  jobs_.push_back(job);
+  auto extents = data_extents(job->branch->memory->fd(), job->branch->memory->size());
+  if (!extents) return fail(*job, std::move(extents).error());
+  job->extents = std::move(*extents);
+}
+
+bool copy_thread::pump() {
+  bool more = false;
+  for (const auto& job : jobs_) {
+    if (job->stage != job_stage::copying || job->failure) continue;
+    drain_captures(*job);
+    if (!job->bulk_complete() && job->in_flight_bytes < max_in_flight_bytes &&
+        job->in_flight.size() < max_in_flight_writes) {
+      pump_bulk(*job);
+      more |= job->stage == job_stage::copying && !job->bulk_complete() && job->in_flight_bytes < max_in_flight_bytes &&
+              job->in_flight.size() < max_in_flight_writes;
+    }
+  }
+  return more;
+}
+
+void copy_thread::pump_bulk(copy_job& job) {
+  job.skip_holes();
+  if (job.bulk_complete()) return;
+  const std::byte* const ram = job.branch->memory->data();
+  const extent& data = job.extents[job.next_extent];
+  const std::size_t end = std::min((data.offset + data.size) / page_size, job.next_page + window_pages);
+  std::size_t run = 0;  // claimed pages with content that end at next_page
+  const auto write_run = [&] {
+    if (run == 0) return;
+    write_operation operation;
+    operation.first_page = job.next_page - run;
+    operation.pages = run;
+    operation.offset = operation.first_page * page_size;
+    operation.parts.push_back({const_cast<std::byte*>(ram + operation.offset), run * page_size});
+    submit(job, std::move(operation));
+    run = 0;
+  };
+  for (; job.next_page < end; ++job.next_page) {
+    if (!job.branch->states.claim(job.next_page)) {
+      write_run();
+    } else if (is_zero_page({ram + job.next_page * page_size, page_size})) {
+      write_run();
+      if (job.branch->states.settle(job.next_page)) {
+        ++job.summary.zero_pages;
+        job.settle_pages(1);
+      }
+    } else {
+      ++run;
+    }
+  }
+  write_run();
+}
+
+void copy_thread::submit(copy_job& job, write_operation operation) {
+  job.in_flight.push_back(std::move(operation));
+  write_operation& kept = job.in_flight.back();
+  kept.job = &job;
+  kept.self = std::prev(job.in_flight.end());
+  job.in_flight_bytes += size_of(kept.parts);
+  queue_write(kept);
+  if (!kept.is_bulk()) return;
+  // While the disk is at it. Only used if the pages are still protected when the write is through.
+  ::io_uring_submit(&ring_);
+  for (std::size_t page = kept.first_page; page < kept.first_page + kept.pages; ++page) {
+    job.digests[page] = page_digest({job.branch->memory->data() + page * page_size, page_size});
+  }
+}
+
+void copy_thread::queue_write(write_operation& operation) {
+  io_uring_sqe* entry = ::io_uring_get_sqe(&ring_);
+  while (entry == nullptr) {  // the submission queue is full: hand it over
+    ::io_uring_submit(&ring_);
+    entry = ::io_uring_get_sqe(&ring_);
+  }
+  ::io_uring_prep_writev(entry, operation.job->image.get(), operation.parts.data(),
+                         static_cast<unsigned>(operation.parts.size()), operation.offset);
+  ::io_uring_sqe_set_data(entry, &operation);
+}
+
+void copy_thread::handle(io_uring_cqe* completion) {
+  auto* const operation = static_cast<write_operation*>(::io_uring_cqe_get_data(completion));
+  const int outcome = completion->res;
+  ::io_uring_cqe_seen(&ring_, completion);
+  if (operation == nullptr) {
+    tasks_.clear_wakeups();
+    return listen_for_wakeup();
+  }
+  copy_job& job = *operation->job;
+  const bool retry = outcome == -EAGAIN || outcome == -EINTR;
+  if (outcome == -EINVAL && (::fcntl(job.image.get(), F_GETFL) & O_DIRECT) != 0) {
+    ::fcntl(job.image.get(), F_SETFL, ::fcntl(job.image.get(), F_GETFL) & ~O_DIRECT);  // not on this file system
+    return queue_write(*operation);
+  }
+  if (outcome <= 0 && !retry) {
+    const int code = outcome == 0 ? EIO : -outcome;
+    fail(job, errno_error("write the memory image at offset " + std::to_string(operation->offset), code));
+  } else if (job.stage == job_stage::copying) {
+    if (!retry) {
+      counters_.written_bytes.fetch_add(static_cast<std::uint64_t>(outcome), std::memory_order_relaxed);
+      job.summary.written_bytes += static_cast<std::uint64_t>(outcome);
+      job.in_flight_bytes -= static_cast<std::uint64_t>(outcome);
+      advance(*operation, static_cast<std::uint64_t>(outcome));
+    }
+    if (!operation->parts.empty()) return queue_write(*operation);
+  }
+  operation_done(*operation);
+}
+
+void copy_thread::operation_done(write_operation& operation) {
+  copy_job& job = *operation.job;
+  job.in_flight_bytes -= size_of(operation.parts);  // of a failed one
+  const write_operation ended = std::move(operation);
+  job.in_flight.erase(ended.self);
+  if (job.stage != job_stage::copying) {
+    for (const capture_write& each : ended.captures) faults_->pool().release(each.buffer);
+    for (const capture_write& each : ended.overwrites) faults_->pool().release(each.buffer);
+    return;
+  }
+  for (const capture_write& each : ended.captures) settle_capture(job, each.buffer);
+  std::size_t settled = 0;
+  for (std::size_t page = ended.first_page; page < ended.first_page + ended.pages; ++page) {
+    if (job.branch->states.settle(page)) ++settled;
+  }
+  job.summary.bulk_pages += settled;
+  counters_.bulk_pages.fetch_add(settled, std::memory_order_relaxed);
+  job.settle_pages(settled);
+  if (!ended.overwrites.empty()) write_captures(job, ended.overwrites);
+}
+
+void copy_thread::drain_captures(copy_job& job) {
+  std::vector<capture_write> ready;
+  for (bounce_buffer* buffer = job.branch->captures.take_all(); buffer != nullptr; buffer = buffer->next) {
+    const bool was_in_flight = job.branch->states.at(buffer->page) == page_state::captured_in_flight;
+    const auto holds_page = [&](const write_operation& operation) {
+      return buffer->page - operation.first_page < operation.pages;
+    };
+    const auto writing =
+        was_in_flight ? std::find_if(job.in_flight.begin(), job.in_flight.end(), holds_page) : job.in_flight.end();
+    (writing == job.in_flight.end() ? ready : writing->overwrites).push_back({buffer, was_in_flight});
+  }
+  if (!ready.empty()) write_captures(job, std::move(ready));
+}
+
+void copy_thread::write_captures(copy_job& job, std::vector<capture_write> captures) {
+  std::sort(captures.begin(), captures.end(), [](const capture_write& left, const capture_write& right) {
+    return left.buffer->page < right.buffer->page;
+  });
+  write_operation operation;
+  const auto flush = [&] {
+    if (!operation.parts.empty()) submit(job, std::exchange(operation, {}));
+  };
+  for (const capture_write& each : captures) {
+    const bounce_buffer& buffer = *each.buffer;
+    job.digests[buffer.page] = page_digest(buffer.bytes());
+    if (!each.must_write && is_zero_page(buffer.bytes())) {
+      settle_capture(job, each.buffer);
+      continue;
+    }
+    const std::uint64_t offset = buffer.page * page_size;
+    if (operation.parts.size() == window_pages || operation.offset + operation.parts.size() * page_size != offset)
+      flush();
+    if (operation.parts.empty()) operation.offset = offset;
+    operation.parts.push_back({buffer.data, page_size});
+    operation.captures.push_back(each);
+  }
+  flush();
+}
+
+void copy_thread::settle_capture(copy_job& job, bounce_buffer* buffer) {
+  faults_->pool().release(buffer);
+  ++job.summary.captured_pages;
+  job.settle_pages(1);
+}
+
+void copy_thread::fail(copy_job& job, error reason) {
+  if (job.stage == job_stage::copying && !job.failure) job.failure = std::move(reason);
+}
+
+void copy_thread::close_finished_jobs() {
+  for (auto next = jobs_.begin(); next != jobs_.end();) {
+    const auto job = *next++;
+    if (job->stage == job_stage::copying && (job->failure || job->settled == job->branch->states.size())) {
+      job->stage = job_stage::detaching;
+      job->summary.copy = std::chrono::duration_cast<std::chrono::microseconds>(engine_clock::now() - job->begin);
+      faults_->post([this, job] {
+        faults_->detach(*job->branch, [this, job] {
+          post([job] {
+            if (job->stage == job_stage::detaching) job->stage = job_stage::detached;
+          });
+        });
+      });
+    }
+    if (job->stage != job_stage::detached || !job->in_flight.empty()) continue;
+    jobs_.remove(job);
+    release_captures(*job->branch);
+    faults_->post([this] { faults_->pool().trim(); });
+    if (job->failure) {
+      job->done(std::move(*job->failure));
+    } else {
+      const epoch& branch = *job->branch;
+      job->summary.faults = branch.faults.load(std::memory_order_relaxed);
+      job->summary.longest_fault = std::chrono::microseconds(branch.longest_fault_us.load(std::memory_order_relaxed));
+      job->summary.prearm = std::chrono::microseconds(branch.prearm_us.load(std::memory_order_relaxed));
+      job->done(copy_result{job->summary, chunk_checksums(job->digests)});
+    }
+    for (const auto& done : job->when_ended) done();
+  }
+}
+
+void copy_thread::end(const std::shared_ptr<epoch>& branch, const error& reason, std::function<void()> done) {
+  const auto found = std::find_if(jobs_.begin(), jobs_.end(), [&](const auto& job) { return job->branch == branch; });
+  if (found == jobs_.end()) {
+    release_captures(*branch);
+    return done();
+  }
+  copy_job& job = **found;
+  job.when_ended.push_back(std::move(done));
+  if (job.stage == job_stage::copying) {
+    job.failure = reason;
+    job.stage = job_stage::detached;
+  }
+}
+
+void copy_thread::release_captures(epoch& branch) {
+  for (bounce_buffer* buffer = branch.captures.take_all(); buffer != nullptr;) {
+    bounce_buffer* const next = buffer->next;  // the pool links it anew
+    faults_->pool().release(buffer);
+    buffer = next;
+  }
+}
+
+}  // namespace coppice

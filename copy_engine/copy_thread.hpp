@@ -1,0 +1,63 @@
+// The thread that streams epochs into their images: bulk runs straight from guest RAM, captured pages from their bounce
+// buffers. One io_uring, several large writes in flight; never a lock that a fault could wait for.
+#pragma once
+
+#include <liburing.h>
+
+#include <list>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "copy_engine/copy_job.hpp"
+#include "copy_engine/engine_stats.hpp"
+#include "copy_engine/fault_thread.hpp"
+#include "copy_engine/task_queue.hpp"
+
+namespace coppice {
+
+// post() and wake() on any thread. All other public functions are for tasks that run on the copy thread.
+class copy_thread {
+ public:
+  // `faults` outlives the thread. Errors: unsupported (no io_uring), io.
+  static result<std::unique_ptr<copy_thread>> start(engine_counters& counters);
+  ~copy_thread();  // REQUIRES: no job is left
+
+  void serve(fault_thread& faults) { faults_ = &faults; }  // REQUIRES: before the first job
+  void post(task_queue::task work) { tasks_.post(std::move(work)); }
+  void wake() noexcept { tasks_.wake(); }
+
+  void begin(std::shared_ptr<epoch> branch, unique_fd image, copy_session::copy_completion done);
+  // Ends the branch's job, if there is one, with `reason`; then (at once, or when its last write is through) calls
+  // `done`. REQUIRES: the branch is detached from the fault thread.
+  void end(const std::shared_ptr<epoch>& branch, const error& reason, std::function<void()> done);
+
+ private:
+  copy_thread(unique_fd wakeup, engine_counters& counters) : tasks_(std::move(wakeup)), counters_(counters) {}
+
+  result<void> set_up_ring();
+  void run();
+  bool pump();  // gives every job one window's work; false if none has any
+  void pump_bulk(copy_job& job);
+  void submit(copy_job& job, write_operation operation);
+  void queue_write(write_operation& operation);
+  void listen_for_wakeup();
+  void handle(io_uring_cqe* completion);
+  void operation_done(write_operation& operation);
+  void drain_captures(copy_job& job);
+  void write_captures(copy_job& job, std::vector<capture_write> captures);
+  void settle_capture(copy_job& job, bounce_buffer* buffer);
+  void fail(copy_job& job, error reason);
+  void close_finished_jobs();
+  void release_captures(epoch& branch);
+
+  task_queue tasks_;
+  engine_counters& counters_;
+  fault_thread* faults_ = nullptr;
+  io_uring ring_{};
+  std::list<std::shared_ptr<copy_job>> jobs_;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace coppice

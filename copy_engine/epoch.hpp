@@ -1,0 +1,94 @@
+// What the fault thread and the copy thread share: the VM, and the epochs (one per branch) of it.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/guest_memory.hpp"
+#include "copy_engine/bounce_pool.hpp"
+#include "copy_engine/copy_engine.hpp"
+#include "copy_engine/page_states.hpp"
+
+namespace coppice {
+
+using engine_clock = std::chrono::steady_clock;
+
+struct attached_vm;
+
+enum class epoch_phase {
+  idle,       // made, nothing protected for it
+  prearming,  // RAM is being protected slice by slice; faults mark pages as touched
+  prearmed,   // all protected but the touched pages
+  active,     // the epoch has begun: faults capture
+  failed,     // a protection change failed: only waits for its detachment
+  detached,   // over: the fault thread does nothing for it any more
+};
+
+// One branch. What is const never changes; every other member says who may use it.
+struct epoch {
+  epoch(std::shared_ptr<attached_vm> of, std::shared_ptr<guest_memory> ram, std::function<void()> wake)
+      : vm(std::move(of)), memory(std::move(ram)), wake_copier(std::move(wake)), states(memory->size() / page_size) {}
+
+  const std::shared_ptr<attached_vm> vm;
+  const std::shared_ptr<guest_memory> memory;
+  const std::function<void()> wake_copier;  // called by the fault thread when there are captures to take
+
+  // Fault thread only.
+  epoch_phase phase = epoch_phase::idle;
+  std::vector<bool> is_touched;      // while prearming or prearmed
+  std::vector<std::size_t> touched;  // the same as a list, unordered
+  engine_clock::time_point prearm_begin;
+  std::size_t prearm_offset = 0;       // bytes of RAM protected so far
+  copy_session::completion step_done;  // of the prearm or rearm that is under way
+
+  // Shared.
+  page_states states;
+  intrusive_stack<bounce_buffer> captures;  // pushed by the fault thread, taken by the copy thread
+  std::atomic<std::uint64_t> captured_pages{0};
+  std::atomic<std::uint64_t> faults{0};
+  std::atomic<std::int64_t> longest_fault_us{0};
+  std::atomic<std::int64_t> prearm_us{0};
+  std::atomic<std::uint64_t> settled_pages{0};  // written by the copy thread
+};
+
+// One VM's RAM under the engine's protection. Fault thread only, but for `memory`.
+struct attached_vm {
+  std::shared_ptr<guest_memory> memory;
+  unique_fd uffd;                                       // closed when the VM is gone
+  std::vector<memory_region> regions;                   // by file offset
+  std::vector<std::shared_ptr<epoch>> epochs;           // not detached ones
+  std::deque<std::size_t> deferred_faults;              // pages whose fault waits for a bounce buffer
+  std::optional<std::size_t> unprotect_offset;          // bytes of RAM unprotected so far, while that is under way
+  std::vector<std::function<void()>> when_unprotected;  // called once it is over (or not needed any more)
+
+  // Page number of an address that a uffd message names; nullopt if no region holds it.
+  std::optional<std::size_t> page_of(std::uint64_t address) const noexcept {
+    for (const memory_region& region : regions) {
+      if (address >= region.host_address && address - region.host_address < region.size) {
+        return (region.file_offset + (address - region.host_address)) / page_size;
+      }
+    }
+    return std::nullopt;
+  }
+
+  // The part of [offset, offset + size) of RAM that lies in one region, as the VMM addresses it; size 0 past the end.
+  memory_region piece_at(std::uint64_t offset, std::uint64_t size) const noexcept {
+    for (const memory_region& region : regions) {
+      if (offset < region.file_offset + region.size) {
+        const std::uint64_t begin = std::max(offset, region.file_offset);
+        if (begin >= offset + size) return {0, 0, begin};
+        return {region.host_address + (begin - region.file_offset),
+                std::min(offset + size, region.file_offset + region.size) - begin, begin};
+      }
+    }
+    return {0, 0, memory->size()};
+  }
+};
+
+}  // namespace coppice

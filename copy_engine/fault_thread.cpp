@@ -1,0 +1,277 @@
+#include "copy_engine/fault_thread.hpp"
+
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+
+#include <array>
+#include <cstring>
+
+#include "base/log.hpp"
+#include "copy_engine/write_protect.hpp"
+
+namespace coppice {
+namespace {
+
+// One call's worth of protection: long enough to be cheap per page, short enough that no fault waits long behind it.
+constexpr std::uint64_t slice_bytes = 16 * mib;
+
+// Faults are answered before anything else runs: each one is a vCPU that stands still.
+void raise_priority() {
+  sched_param parameters{};
+  parameters.sched_priority = 1;
+  if (::pthread_setschedparam(::pthread_self(), SCHED_FIFO, &parameters) == 0) return;
+  if (::setpriority(PRIO_PROCESS, 0, -10) != 0) {
+    spdlog::warn("copy engine: no right to raise the fault thread's priority (CAP_SYS_NICE): guests may stall longer");
+  }
+}
+
+std::chrono::microseconds since(engine_clock::time_point begin) {
+  return std::chrono::duration_cast<std::chrono::microseconds>(engine_clock::now() - begin);
+}
+
+void raise_maximum(std::atomic<std::int64_t>& maximum, std::int64_t value) {
+  if (value > maximum.load(std::memory_order_relaxed)) maximum.store(value, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+result<std::unique_ptr<fault_thread>> fault_thread::start(std::uint64_t bounce_bytes, engine_counters& counters) {
+  auto pool = bounce_pool::create(bounce_bytes);
+  if (!pool) return std::move(pool).error();
+  unique_fd epoll(::epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll) return errno_error("epoll_create1");
+  auto wakeup = task_queue::make_eventfd();
+  if (!wakeup) return std::move(wakeup).error();
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.fd = wakeup->get();
+  if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wakeup->get(), &event) != 0) return errno_error("epoll_ctl");
+  return std::unique_ptr<fault_thread>(
+      new fault_thread(std::move(*pool), std::move(epoll), std::move(*wakeup), counters));
+}
+
+fault_thread::fault_thread(bounce_pool pool, unique_fd epoll, unique_fd wakeup, engine_counters& counters)
+    : pool_(std::move(pool)), epoll_(std::move(epoll)), tasks_(std::move(wakeup)), counters_(counters), thread_([this] {
+        run();
+      }) {}
+
+fault_thread::~fault_thread() {
+  post([this] { stopping_ = true; });
+  thread_.join();
+}
+
+void fault_thread::run() {
+  ::pthread_setname_np(::pthread_self(), "coppice-fault");
+  raise_priority();
+  std::array<epoll_event, 32> events;
+  bool slices_left = false;
+  while (!stopping_) {
+    const int ready = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), slices_left ? 0 : -1);
+    for (int i = 0; i < ready; ++i) {
+      const int fd = events[static_cast<std::size_t>(i)].data.fd;
+      if (fd == tasks_.fd()) {
+        tasks_.clear_wakeups();
+      } else if (const auto vm = vms_.find(fd); vm != vms_.end()) {
+        read_faults(*vm->second);
+      }
+    }
+    if (deferred_.load(std::memory_order_relaxed) > 0) retry_deferred();
+    tasks_.run_all();
+    slices_left = run_slice();
+  }
+}
+
+result<void> fault_thread::attach(const std::shared_ptr<attached_vm>& vm) {
+  const int fd = vm->uffd.get();
+  if (::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK) != 0) return errno_error("set the uffd non-blocking");
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.fd = fd;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return errno_error("watch the uffd");
+  vms_[fd] = vm;
+  return {};
+}
+
+std::vector<std::shared_ptr<epoch>> fault_thread::detach_vm(attached_vm& vm) {
+  const auto epochs = std::exchange(vm.epochs, {});
+  for (const auto& branch : epochs) {
+    branch->phase = epoch_phase::detached;
+    if (auto done = std::exchange(branch->step_done, nullptr)) done(error{errc::unavailable, 0, "the VM is gone"});
+  }
+  deferred_.fetch_sub(vm.deferred_faults.size(), std::memory_order_relaxed);
+  vm.deferred_faults.clear();
+  const auto keep_alive = vms_.extract(vm.uffd.get());
+  vm.uffd.reset();
+  end_unprotect(vm);
+  return epochs;
+}
+
+void fault_thread::begin_prearm(const std::shared_ptr<epoch>& branch, copy_session::completion done) {
+  if (branch->phase != epoch_phase::idle || !branch->vm->uffd) {
+    return done(error{branch->vm->uffd ? errc::internal : errc::unavailable, 0,
+                      "pre-arm: the VM is gone or the branch has begun"});
+  }
+  branch->phase = epoch_phase::prearming;
+  branch->is_touched.assign(branch->states.size(), false);
+  branch->prearm_begin = engine_clock::now();
+  branch->step_done = std::move(done);
+  branch->vm->epochs.push_back(branch);
+  end_unprotect(*branch->vm);  // an earlier branch's protection serves this one
+}
+
+bool fault_thread::run_slice() {
+  bool more = false;
+  // A slice may end an epoch or a VM by its completion: work on copies.
+  const auto vms = vms_;
+  for (const auto& [fd, vm] : vms) {
+    if (vm->unprotect_offset) unprotect_slice(*vm);
+    const auto epochs = vm->epochs;
+    for (const auto& branch : epochs) {
+      if (branch->phase == epoch_phase::prearming) {
+        prearm_slice(*vm, branch);
+        more |= branch->phase == epoch_phase::prearming;
+      }
+    }
+    more |= vm->unprotect_offset.has_value();
+  }
+  return more;
+}
+
+void fault_thread::prearm_slice(attached_vm& vm, const std::shared_ptr<epoch>& branch) {
+  const memory_region piece = vm.piece_at(branch->prearm_offset, slice_bytes);
+  if (piece.size > 0) {
+    if (auto armed = set_write_protection(vm.uffd.get(), piece.host_address, piece.size, true); !armed) {
+      branch->phase = epoch_phase::failed;
+      return std::exchange(branch->step_done, nullptr)(std::move(armed));
+    }
+  }
+  branch->prearm_offset = piece.file_offset + piece.size;
+  if (branch->prearm_offset < vm.memory->size()) return;
+  branch->phase = epoch_phase::prearmed;
+  branch->prearm_us.store(since(branch->prearm_begin).count(), std::memory_order_relaxed);
+  std::exchange(branch->step_done, nullptr)({});
+}
+
+void fault_thread::rearm(epoch& branch, const copy_session::completion& done) {
+  if (branch.phase != epoch_phase::prearmed) return done(error{errc::internal, 0, "re-arm without a pre-arm"});
+  attached_vm& vm = *branch.vm;
+  std::sort(branch.touched.begin(), branch.touched.end());
+  for (std::size_t first = 0; first < branch.touched.size();) {
+    std::size_t last = first + 1;
+    while (last < branch.touched.size() && branch.touched[last] == branch.touched[last - 1] + 1) ++last;
+    std::uint64_t offset = branch.touched[first] * page_size;
+    const std::uint64_t end = offset + (last - first) * page_size;
+    while (offset < end) {  // more than one piece only where a run crosses from region to region
+      const memory_region piece = vm.piece_at(offset, end - offset);
+      if (auto armed = set_write_protection(vm.uffd.get(), piece.host_address, piece.size, true); !armed) {
+        branch.phase = epoch_phase::failed;
+        return done(armed);
+      }
+      offset = piece.file_offset + piece.size;
+    }
+    first = last;
+  }
+  branch.touched = {};
+  branch.is_touched = {};
+  branch.phase = epoch_phase::active;
+  done({});
+}
+
+void fault_thread::detach(epoch& branch, std::function<void()> done) {
+  attached_vm& vm = *branch.vm;
+  if (branch.phase == epoch_phase::detached) return done();
+  branch.phase = epoch_phase::detached;
+  std::erase_if(vm.epochs, [&](const auto& other) { return other.get() == &branch; });
+  if (auto step = std::exchange(branch.step_done, nullptr)) step(error{errc::cancelled, 0, "the branch was given up"});
+  if (!vm.uffd || !vm.epochs.empty()) return done();
+  if (!vm.unprotect_offset) vm.unprotect_offset = 0;
+  vm.when_unprotected.push_back(std::move(done));
+}
+
+void fault_thread::unprotect_slice(attached_vm& vm) {
+  const memory_region piece = vm.piece_at(*vm.unprotect_offset, slice_bytes);
+  if (piece.size > 0) {
+    if (auto lifted = set_write_protection(vm.uffd.get(), piece.host_address, piece.size, false); !lifted) {
+      if (lifted.error().code != errc::unavailable) spdlog::error("copy engine: {}", lifted.error().message());
+      return end_unprotect(vm);
+    }
+  }
+  vm.unprotect_offset = piece.file_offset + piece.size;
+  if (*vm.unprotect_offset >= vm.memory->size()) end_unprotect(vm);
+}
+
+void fault_thread::end_unprotect(attached_vm& vm) {
+  vm.unprotect_offset.reset();
+  for (auto& done : std::exchange(vm.when_unprotected, {})) done();
+}
+
+void fault_thread::read_faults(attached_vm& vm) {
+  std::array<uffd_msg, 64> messages;
+  const ssize_t length = ::read(vm.uffd.get(), messages.data(), sizeof messages);
+  if (length <= 0) return;  // EAGAIN: the fault was resolved by a protection change meanwhile
+  const auto begin = engine_clock::now();
+  const std::size_t count = static_cast<std::size_t>(length) / sizeof(uffd_msg);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (messages[i].event != UFFD_EVENT_PAGEFAULT) continue;
+    const auto page = vm.page_of(messages[i].arg.pagefault.address);
+    if (!page) continue;  // not RAM that was handed over: nothing that we protected
+    if (!serve_fault(vm, *page)) {
+      vm.deferred_faults.push_back(*page);
+      deferred_.fetch_add(1);
+      counters_.deferred_faults.fetch_add(1, std::memory_order_relaxed);
+    }
+    const auto service = engine_clock::now() - begin;
+    counters_.fault_served(service);
+    for (const auto& branch : vm.epochs) {
+      branch->faults.fetch_add(1, std::memory_order_relaxed);
+      raise_maximum(branch->longest_fault_us, std::chrono::duration_cast<std::chrono::microseconds>(service).count());
+    }
+  }
+}
+
+bool fault_thread::serve_fault(attached_vm& vm, std::size_t page) {
+  std::size_t needed = 0;
+  for (const auto& branch : vm.epochs) {
+    if (branch->phase == epoch_phase::active && branch->states.needs_capture(page)) ++needed;
+  }
+  if (needed > pool_.available()) return false;
+  for (const auto& branch : vm.epochs) {
+    if (branch->phase == epoch_phase::active) {
+      capture(*branch, page);
+    } else if (!branch->is_touched[page]) {
+      branch->is_touched[page] = true;
+      branch->touched.push_back(page);
+    }
+  }
+  const memory_region piece = vm.piece_at(page * page_size, page_size);
+  if (auto lifted = set_write_protection(vm.uffd.get(), piece.host_address, page_size, false); !lifted) {
+    if (lifted.error().code != errc::unavailable) spdlog::error("copy engine: {}", lifted.error().message());
+  }
+  return true;
+}
+
+void fault_thread::capture(epoch& branch, std::size_t page) {
+  if (!branch.states.needs_capture(page)) return;
+  bounce_buffer* const buffer = pool_.acquire();
+  buffer->page = page;
+  std::memcpy(buffer->data, branch.memory->data() + page * page_size, page_size);
+  if (!branch.states.capture(page)) return pool_.release(buffer);  // the bulk stream settled it just now
+  branch.captured_pages.fetch_add(1, std::memory_order_relaxed);
+  counters_.captured_pages.fetch_add(1, std::memory_order_relaxed);
+  if (branch.captures.push(buffer)) branch.wake_copier();
+}
+
+void fault_thread::retry_deferred() {
+  for (const auto& [fd, vm] : vms_) {
+    while (!vm->deferred_faults.empty() && serve_fault(*vm, vm->deferred_faults.front())) {
+      vm->deferred_faults.pop_front();
+      deferred_.fetch_sub(1, std::memory_order_relaxed);
+    }
+  }
+}
+
+}  // namespace coppice

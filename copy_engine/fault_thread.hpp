@@ -1,0 +1,65 @@
+// The thread that serves write faults of all VMs, and the only one that changes any page's protection: so a page's
+// state and its protection can't be changed by two at a time, and a fault message that is read late is harmless.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "copy_engine/bounce_pool.hpp"
+#include "copy_engine/engine_stats.hpp"
+#include "copy_engine/epoch.hpp"
+#include "copy_engine/task_queue.hpp"
+
+namespace coppice {
+
+// post() and notify_released() on any thread. All other public functions are for tasks that run on the fault thread.
+class fault_thread {
+ public:
+  static result<std::unique_ptr<fault_thread>> start(std::uint64_t bounce_bytes, engine_counters& counters);
+  // REQUIRES: no VM is attached any more.
+  ~fault_thread();
+
+  void post(task_queue::task work) { tasks_.post(std::move(work)); }
+
+  // A copy thread has released bounce buffers or settled pages: faults that wait for that are tried again.
+  void notify_released() noexcept {
+    if (deferred_.load() > 0) tasks_.wake();
+  }
+  bounce_pool& pool() noexcept { return pool_; }
+
+  result<void> attach(const std::shared_ptr<attached_vm>& vm);
+  // Closes the uffd (the kernel lifts all protection) and detaches the VM's epochs, which it returns.
+  std::vector<std::shared_ptr<epoch>> detach_vm(attached_vm& vm);
+
+  void begin_prearm(const std::shared_ptr<epoch>& branch, copy_session::completion done);
+  void rearm(epoch& branch, const copy_session::completion& done);
+  // The epoch is over. `done` when the VM's protection is lifted, or at once if another epoch needs it.
+  void detach(epoch& branch, std::function<void()> done);
+
+ private:
+  fault_thread(bounce_pool pool, unique_fd epoll, unique_fd wakeup, engine_counters& counters);
+
+  void run();
+  bool run_slice();  // a piece of a long protection change; false if there is none to do
+  void prearm_slice(attached_vm& vm, const std::shared_ptr<epoch>& branch);
+  void unprotect_slice(attached_vm& vm);
+  void end_unprotect(attached_vm& vm);
+  void read_faults(attached_vm& vm);
+  bool serve_fault(attached_vm& vm, std::size_t page);  // false: no bounce buffer is free
+  void capture(epoch& branch, std::size_t page);
+  void retry_deferred();
+
+  bounce_pool pool_;
+  unique_fd epoll_;
+  task_queue tasks_;
+  engine_counters& counters_;
+  std::map<int, std::shared_ptr<attached_vm>> vms_;  // by uffd
+  std::atomic<std::uint64_t> deferred_{0};
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace coppice
