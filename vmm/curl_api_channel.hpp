@@ -1,0 +1,30 @@
+// A VMM's API over its unix socket, by libcurl.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "vmm/api_channel.hpp"
+#include "vmm/event_loop.hpp"
+
+namespace coppice {
+
+// One kept connection, opened at the first call and again after it broke or a call missed its deadline. Thread-safe.
+// A refusal reads "PUT /snapshot/load: <fault_message>"; other statuses than 2xx and 400 are `conflict` too, and named.
+// The destructor cancels what is unanswered and returns when every completion has run: don't hold a lock in it that a
+// completion takes.
+class curl_api_channel final : public api_channel {
+ public:
+  curl_api_channel(std::shared_ptr<event_loop> loop, std::filesystem::path socket);
+  ~curl_api_channel() override;
+
+  void call(api_request request, std::chrono::milliseconds deadline, completion done) override;
+
+ private:
+  class connection;
+
+  std::shared_ptr<event_loop> loop_;
+  std::shared_ptr<connection> connection_;  // used on the loop's thread only
+};
+
+}  // namespace coppice

@@ -1,0 +1,25 @@
+// VMMs as processes of this machine.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "vmm/vmm_host.hpp"
+
+namespace coppice {
+
+struct vmm_host_options {
+  std::filesystem::path binary;         // a Firecracker, or coppice-vmm
+  std::filesystem::path runtime_dir;    // exists; on tmpfs if possible; short (socket paths have 107 bytes)
+  std::vector<std::string> extra_args;  // passed to every VMM before our own
+};
+
+// Checks the binary, starts it once below `runtime_dir` and asks what it can do. Blocks for that (some 20 ms). A VMM
+// outlives the host object as long as its running_vmm does. Errors: not_found or invalid_argument (the binary, naming
+// path and --vmm), io, deadline_exceeded.
+result<std::unique_ptr<vmm_host>> create_vmm_host(const vmm_host_options& options);
+
+}  // namespace coppice

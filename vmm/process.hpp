@@ -1,0 +1,48 @@
+// Child processes that can't outlive us, leak our descriptors or become zombies.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/fd.hpp"
+#include "base/result.hpp"
+#include "vmm/vmm_host.hpp"
+
+namespace coppice {
+
+struct process_spec {
+  std::filesystem::path binary;        // run as it is: no search in PATH
+  std::vector<std::string> arguments;  // without argv[0]
+  std::filesystem::path log_file;      // receives stdout and stderr, appended; created if missing
+};
+
+// One child. Move-only; the destructor kills and reaps it. One thread at a time, except kill(), which any may call.
+class child_process {
+ public:
+  child_process(pid_t pid, unique_fd pidfd) noexcept : pid_(pid), pidfd_(std::move(pidfd)) {}
+  child_process(child_process&& other) noexcept = default;
+  child_process& operator=(child_process&&) = delete;
+  ~child_process();
+
+  pid_t pid() const noexcept { return pid_; }
+  int pidfd() const noexcept { return pidfd_.get(); }  // readable when the process has ended
+  void kill() const noexcept;                          // SIGKILL; never hits another process that got the same pid
+  // How it ended, and reaps it; nothing if it still runs after `patience`. Errors: io.
+  result<std::optional<exit_status>> wait(std::chrono::milliseconds patience);
+
+ private:
+  pid_t pid_ = -1;
+  unique_fd pidfd_;  // empty once reaped or moved from
+};
+
+// Runs `spec` in a session of its own with stdin from /dev/null, default signal handling, nothing blocked and no other
+// descriptor open. The process gets SIGKILL when the *thread* that called this ends (PR_SET_PDEATHSIG): call it from
+// one that lives as long as the child may. Returns after the exec. Errors: not_found (no such binary), io.
+result<child_process> spawn_process(const process_spec& spec);
+
+}  // namespace coppice

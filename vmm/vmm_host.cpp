@@ -1,0 +1,26 @@
+#include "vmm/vmm_host.hpp"
+
+#include <cstring>
+
+namespace coppice {
+
+std::string vmm_capabilities::missing_for_live() const {
+  std::string missing;
+  const auto need = [&](bool present, const char* name) {
+    if (present) return;
+    if (!missing.empty()) missing += ", ";
+    missing += name;
+  };
+  need(vmstate_only, "snapshot type VmstateOnly");
+  need(shared_memory, "mem_backend.shared");
+  need(uffd_wp, "PUT /uffd/wp");
+  return missing;
+}
+
+std::string exit_status::describe() const {
+  if (signal == 0) return "exit code " + std::to_string(code);
+  const char* name = ::sigdescr_np(signal);
+  return "signal " + std::to_string(signal) + (name != nullptr ? " (" + std::string(name) + ")" : "");
+}
+
+}  // namespace coppice
