@@ -13,6 +13,7 @@
 #include "base/guest_memory.hpp"
 #include "copy_engine/bounce_pool.hpp"
 #include "copy_engine/copy_engine.hpp"
+#include "copy_engine/fault_around.hpp"
 #include "copy_engine/page_states.hpp"
 
 namespace coppice {
@@ -60,9 +61,10 @@ struct epoch {
 // One VM's RAM under the engine's protection. Fault thread only, but for `memory`.
 struct attached_vm {
   std::shared_ptr<guest_memory> memory;
-  unique_fd uffd;                                       // closed when the VM is gone
-  std::vector<memory_region> regions;                   // by file offset
-  std::vector<std::shared_ptr<epoch>> epochs;           // not detached ones
+  unique_fd uffd;                              // closed when the VM is gone
+  std::vector<memory_region> regions;          // by file offset
+  std::vector<std::shared_ptr<epoch>> epochs;  // not detached ones
+  fault_around around;
   std::deque<std::size_t> deferred_faults;              // pages whose fault waits for a bounce buffer
   std::optional<std::size_t> unprotect_offset;          // bytes of RAM unprotected so far, while that is under way
   std::vector<std::function<void()>> when_unprotected;  // called once it is over (or not needed any more)

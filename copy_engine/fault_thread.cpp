@@ -219,7 +219,7 @@ void fault_thread::read_faults(attached_vm& vm) {
     if (messages[i].event != UFFD_EVENT_PAGEFAULT) continue;
     const auto page = vm.page_of(messages[i].arg.pagefault.address);
     if (!page) continue;  // not RAM that was handed over: nothing that we protected
-    if (!serve_fault(vm, *page)) {
+    if (!serve_fault(vm, *page, vm.around.window_for(*page))) {
       vm.deferred_faults.push_back(*page);
       deferred_.fetch_add(1);
       counters_.deferred_faults.fetch_add(1, std::memory_order_relaxed);
@@ -233,22 +233,27 @@ void fault_thread::read_faults(attached_vm& vm) {
   }
 }
 
-bool fault_thread::serve_fault(attached_vm& vm, std::size_t page) {
+bool fault_thread::serve_fault(attached_vm& vm, std::size_t page, std::size_t window) {
+  const memory_region piece = vm.piece_at(page * page_size, window * page_size);
+  const std::size_t end = page + piece.size / page_size;  // the window may reach over a region's end
   std::size_t needed = 0;
   for (const auto& branch : vm.epochs) {
-    if (branch->phase == epoch_phase::active && branch->states.needs_capture(page)) ++needed;
-  }
-  if (needed > pool_.available()) return false;
-  for (const auto& branch : vm.epochs) {
-    if (branch->phase == epoch_phase::active) {
-      capture(*branch, page);
-    } else if (!branch->is_touched[page]) {
-      branch->is_touched[page] = true;
-      branch->touched.push_back(page);
+    for (std::size_t each = page; each < end && branch->phase == epoch_phase::active; ++each) {
+      if (branch->states.needs_capture(each)) ++needed;
     }
   }
-  const memory_region piece = vm.piece_at(page * page_size, page_size);
-  if (auto lifted = set_write_protection(vm.uffd.get(), piece.host_address, page_size, false); !lifted) {
+  if (needed > pool_.available()) return window > 1 && serve_fault(vm, page, 1);
+  for (const auto& branch : vm.epochs) {
+    for (std::size_t each = page; each < end; ++each) {
+      if (branch->phase == epoch_phase::active) {
+        capture(*branch, each);
+      } else if (!branch->is_touched[each]) {
+        branch->is_touched[each] = true;
+        branch->touched.push_back(each);
+      }
+    }
+  }
+  if (auto lifted = set_write_protection(vm.uffd.get(), piece.host_address, piece.size, false); !lifted) {
     if (lifted.error().code != errc::unavailable) spdlog::error("copy engine: {}", lifted.error().message());
   }
   return true;
@@ -267,7 +272,7 @@ void fault_thread::capture(epoch& branch, std::size_t page) {
 
 void fault_thread::retry_deferred() {
   for (const auto& [fd, vm] : vms_) {
-    while (!vm->deferred_faults.empty() && serve_fault(*vm, vm->deferred_faults.front())) {
+    while (!vm->deferred_faults.empty() && serve_fault(*vm, vm->deferred_faults.front(), 1)) {
       vm->deferred_faults.pop_front();
       deferred_.fetch_sub(1, std::memory_order_relaxed);
     }

@@ -48,7 +48,8 @@ class fault_thread {
   void unprotect_slice(attached_vm& vm);
   void end_unprotect(attached_vm& vm);
   void read_faults(attached_vm& vm);
-  bool serve_fault(attached_vm& vm, std::size_t page);  // false: no bounce buffer is free
+  // Serves `page` and the `window - 1` pages after it. False: too few bounce buffers are free.
+  bool serve_fault(attached_vm& vm, std::size_t page, std::size_t window);
   void capture(epoch& branch, std::size_t page);
   void retry_deferred();
 

@@ -149,8 +149,12 @@ TEST_F(copy_engine_test, an_aborted_branch_leaves_the_guest_unprotected_at_every
   START_OR_SKIP(8192);
   for (int stage = 0; stage < 4; ++stage) {
     auto session = *memory->begin();
-    if (stage >= 1) { ASSERT_TRUE(wait_for([&](auto done) { session->prearm(std::move(done)); })); }
-    if (stage >= 2) { ASSERT_TRUE(wait_for([&](auto done) { session->rearm(std::move(done)); })); }
+    if (stage >= 1) {
+      ASSERT_TRUE(wait_for([&](auto done) { session->prearm(std::move(done)); }));
+    }
+    if (stage >= 2) {
+      ASSERT_TRUE(wait_for([&](auto done) { session->rearm(std::move(done)); }));
+    }
     std::promise<result<copy_result>> outcome;
     if (stage >= 3)
       session->copy(make_image(dir.path() / "image"),
@@ -159,7 +163,9 @@ TEST_F(copy_engine_test, an_aborted_branch_leaves_the_guest_unprotected_at_every
     wait_for_abort(*session);  // idempotent
     if (stage >= 3) {
       auto it = outcome.get_future().get();
-      if (!it) { EXPECT_EQ(it.error().code, errc::cancelled); }
+      if (!it) {
+        EXPECT_EQ(it.error().code, errc::cancelled);
+      }
     }
     session.reset();
     EXPECT_EQ(engine->stats().bounce_bytes_used, 0U);
