@@ -34,8 +34,10 @@ curl_slist* make_headers() {
 std::string fault_of(const std::string& body) {
   const auto parsed = nlohmann::json::parse(body, nullptr, false);
   if (parsed.is_object()) {
-    const auto fault = parsed.find("fault_message");
-    if (fault != parsed.end() && fault->is_string()) return fault->get<std::string>();
+    for (const auto* key : {"fault_message", "error"}) {  // the second is its HTTP layer's (micro_http)
+      const auto fault = parsed.find(key);
+      if (fault != parsed.end() && fault->is_string()) return fault->get<std::string>();
+    }
   }
   return body.empty() ? "refused without a reason" : body;
 }
@@ -233,7 +235,8 @@ result<api_reply> curl_api_channel::connection::outcome_of(CURLcode code) {
   curl_easy_getinfo(easy_.get(), CURLINFO_RESPONSE_CODE, &status);
   if (status >= 200 && status < 300) return api_reply{static_cast<int>(status), std::move(reply_)};
   const auto what = status == 400 ? ": " : ": status " + std::to_string(status) + ": ";
-  return error{errc::conflict, 0, name + what + fault_of(reply_)};
+  // 503 is micro_http's "too many open connections".
+  return error{status == 503 ? errc::unavailable : errc::conflict, 0, name + what + fault_of(reply_)};
 }
 
 void curl_api_channel::connection::expire(std::uint64_t id) {

@@ -1,0 +1,147 @@
+#include "vmm/process.hpp"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "base/file.hpp"
+#include "tests/support/temp_dir.hpp"
+
+namespace coppice {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+using testing::Not;
+
+struct process_test : testing::Test {
+  result<child_process> spawn(std::vector<std::string> arguments) {
+    return spawn_process({VMM_TEST_CHILD, std::move(arguments), log});
+  }
+  exit_status run(std::vector<std::string> arguments) {
+    auto child = spawn(std::move(arguments));
+    EXPECT_TRUE(child);
+    auto ended = child->wait(30s);
+    EXPECT_TRUE(ended && *ended);
+    return **ended;
+  }
+  std::string logged() { return read_text_file(log).value(); }
+
+  temp_dir dir;
+  std::filesystem::path log = dir.path() / "log";
+};
+
+TEST_F(process_test, the_exit_code_and_the_signal_are_told) {
+  const auto code = run({"exit", "42"});
+  EXPECT_EQ(code.code, 42);
+  EXPECT_EQ(code.signal, 0);
+  EXPECT_EQ(code.describe(), "exit code 42");
+  const auto signal = run({"signal", "15"});
+  EXPECT_EQ(signal.signal, SIGTERM);
+  EXPECT_EQ(signal.describe(), "signal 15 (Terminated)");
+}
+
+TEST_F(process_test, nothing_is_inherited_and_output_goes_to_the_log) {
+  // Neither of these two is CLOEXEC.
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const unique_fd read_end(ends[0]);
+  const unique_fd write_end(ends[1]);
+  sigset_t usr1;
+  sigset_t before;
+  sigemptyset(&usr1);
+  sigaddset(&usr1, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &usr1, &before);
+  const auto old_pipe = ::signal(SIGPIPE, SIG_IGN);
+  const auto status = run({"report"});
+  ::signal(SIGPIPE, old_pipe);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  EXPECT_EQ(status.code, 0);
+  const auto text = logged();
+  EXPECT_THAT(text, HasSubstr("fd 0 /dev/null\n"));
+  EXPECT_THAT(text, HasSubstr("fd 1 " + log.string() + "\n"));
+  EXPECT_THAT(text, HasSubstr("fd 2 " + log.string() + "\n"));
+  EXPECT_EQ(text.find("fd 3"), std::string::npos) << text;
+  EXPECT_THAT(text, Not(HasSubstr("pipe:")));
+  EXPECT_THAT(text, HasSubstr("usr1 blocked 0"));
+  EXPECT_THAT(text, HasSubstr("sigpipe default 1"));
+  EXPECT_THAT(text, HasSubstr("own session 1"));
+  EXPECT_THAT(text, HasSubstr("on stderr"));
+}
+
+TEST_F(process_test, the_log_is_appended_to) {
+  ASSERT_TRUE(write_text_file(log, "before\n"));
+  run({"report"});
+  EXPECT_THAT(logged(), testing::StartsWith("before\n"));
+}
+
+TEST_F(process_test, a_killed_child_is_told_as_such) {
+  auto child = spawn({"hang"});
+  ASSERT_TRUE(child);
+  const auto still = child->wait(0ms);
+  ASSERT_TRUE(still);
+  EXPECT_FALSE(*still);
+  child->kill();
+  child->kill();
+  const auto ended = child->wait(30s);
+  ASSERT_TRUE(ended && *ended);
+  EXPECT_EQ((*ended)->describe(), "signal 9 (Killed)");
+  child->kill();  // nothing to hit any more
+}
+
+TEST_F(process_test, the_destructor_kills_and_leaves_no_zombie) {
+  pid_t pid = -1;
+  {
+    auto child = spawn({"hang"});
+    ASSERT_TRUE(child);
+    pid = child->pid();
+  }
+  EXPECT_EQ(::waitpid(pid, nullptr, WNOHANG), -1);
+  EXPECT_EQ(errno, ECHILD);
+  EXPECT_EQ(::kill(pid, 0), -1);
+}
+
+TEST_F(process_test, a_binary_that_cannot_be_run_is_an_error_and_no_process) {
+  const auto missing = spawn_process({dir.path() / "none", {}, log});
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().code, errc::not_found);
+  EXPECT_THAT(missing.error().context, HasSubstr((dir.path() / "none").string()));
+  ASSERT_TRUE(write_text_file(dir.path() / "text", "no program"));
+  const auto text = spawn_process({dir.path() / "text", {}, log});
+  ASSERT_FALSE(text);
+  EXPECT_EQ(text.error().sys_errno, EACCES);
+  const auto no_log = spawn_process({VMM_TEST_CHILD, {"exit", "0"}, dir.path() / "none" / "log"});
+  ASSERT_FALSE(no_log);
+  EXPECT_EQ(no_log.error().code, errc::io);
+  EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1);
+  EXPECT_EQ(errno, ECHILD);
+}
+
+TEST_F(process_test, the_child_dies_with_its_parent) {
+  // A grandchild whose parent is killed comes to us, so that we can watch it: no other process's fate is guessed.
+  ASSERT_EQ(::prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+  auto parent = spawn({"parent", (dir.path() / "grandchild").string()});
+  ASSERT_TRUE(parent);
+  // Its stdin is /dev/null, at its end: it starts the grandchild, says its pid and kills itself.
+  const auto ended = parent->wait(30s);
+  ASSERT_TRUE(ended && *ended);
+  EXPECT_EQ((*ended)->signal, SIGKILL);
+  const auto grandchild = std::stoi(logged());
+  const unique_fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, grandchild, 0)));
+  ASSERT_TRUE(pidfd) << "the grandchild is ours to reap, so it must be there, dead or alive";
+  pollfd ready{pidfd.get(), POLLIN, 0};
+  EXPECT_EQ(::poll(&ready, 1, 10'000), 1) << "still alive 10 s after its parent's death";
+  ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+  siginfo_t info{};
+  ASSERT_EQ(::waitid(P_PIDFD, static_cast<id_t>(pidfd.get()), &info, WEXITED), 0);
+  EXPECT_EQ(info.si_status, SIGKILL);
+  ::prctl(PR_SET_CHILD_SUBREAPER, 0);
+}
+
+}  // namespace
+}  // namespace coppice
