@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <span>
+#include <vector>
 
 #include "base/data_extents.hpp"
 #include "base/file.hpp"
@@ -10,7 +12,10 @@
 namespace coppice {
 namespace {
 
-constexpr std::uint64_t piece_bytes = 4 * mib;
+// Small enough to stay in the second-level cache. Measured, 512 MiB in the page cache: read and write through such a
+// buffer 2.2 GB/s; read into the mapping 1.3 (a page fault each 4 KiB); copy_file_range is EXDEV between file systems.
+// And a full tmpfs is an error of write(2), where a mapping would raise SIGBUS.
+constexpr std::uint64_t piece_bytes = 256 * kib;
 
 }  // namespace
 
@@ -24,11 +29,14 @@ result<void> load_image(int image_fd, guest_memory& memory) {
   }
   auto extents = data_extents(image_fd, memory.size());
   if (!extents) return std::move(extents).error();
+  std::vector<std::byte> buffer(piece_bytes);
   for (const auto& data : *extents) {
     for (std::uint64_t done = 0; done < data.size;) {
       const auto size = std::min(piece_bytes, data.size - done);
       const auto offset = data.offset + done;
-      COPPICE_TRY(read_all_at(image_fd, {memory.data() + offset, size}, offset));
+      const std::span piece(buffer.data(), size);
+      COPPICE_TRY(read_all_at(image_fd, piece, offset));
+      COPPICE_TRY(write_all_at(memory.fd(), piece, offset));
       done += size;
     }
   }
