@@ -1,0 +1,155 @@
+#include "api/http_connection.hpp"
+
+#include <boost/asio/post.hpp>
+#include <exception>
+
+#include "base/log.hpp"
+
+namespace coppice {
+
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+
+namespace {
+
+constexpr std::size_t most_drained_bytes = 16 * mib;
+constexpr std::chrono::seconds drain_timeout{2};
+
+}  // namespace
+
+void reply_gate::deliver(std::weak_ptr<http_connection> to, route_answer answer) {
+  const std::lock_guard lock(mutex_);
+  if (context_ == nullptr) return;
+  boost::asio::post(*context_, [to = std::move(to), answer = std::move(answer)]() mutable {
+    if (const auto connection = to.lock()) connection->reply(std::move(answer));
+  });
+}
+
+void reply_gate::close() {
+  const std::lock_guard lock(mutex_);
+  context_ = nullptr;
+}
+
+void http_connection::finish() {
+  keep_alive_ = false;
+  if (!answer_due_) close();
+}
+
+void http_connection::close() {
+  beast::error_code ignored;
+  stream_.socket().shutdown(boost::asio::ip::tcp::socket::shutdown_both, ignored);
+  stream_.close();
+  if (core_.connections.erase(shared_from_this()) > 0 && core_.on_closed) core_.on_closed();
+}
+
+void http_connection::read_header() {
+  parser_.emplace();
+  parser_->header_limit(static_cast<std::uint32_t>(core_.options.header_limit));
+  parser_->body_limit(core_.options.body_limit);
+  stream_.expires_after(core_.options.idle_timeout);
+  http::async_read_header(
+      stream_, buffer_, *parser_,
+      [self = shared_from_this()](beast::error_code failure, std::size_t) { self->on_header(failure); });
+}
+
+void http_connection::on_header(beast::error_code failure) {
+  if (failure) return refuse(failure);
+  began_ = std::chrono::steady_clock::now();
+  answer_due_ = true;
+  if (!beast::iequals(parser_->get()[http::field::expect], "100-continue")) return read_body();
+  const auto proceed = std::make_shared<http::response<http::empty_body>>(http::status::continue_, 11);
+  stream_.expires_after(core_.options.write_timeout);
+  http::async_write(stream_, *proceed, [self = shared_from_this(), proceed](beast::error_code error, std::size_t) {
+    if (error) return self->close();
+    self->read_body();
+  });
+}
+
+void http_connection::read_body() {
+  stream_.expires_after(core_.options.body_timeout);
+  http::async_read(stream_, buffer_, *parser_,
+                   [self = shared_from_this()](beast::error_code failure, std::size_t) { self->on_body(failure); });
+}
+
+void http_connection::on_body(beast::error_code failure) {
+  if (failure) return refuse(failure);
+  stream_.expires_never();  // the control plane has deadlines of its own
+  auto message = parser_->release();
+  method_ = std::string(message.method_string());
+  keep_alive_ = message.keep_alive() && !core_.stopping;
+  if (core_.stopping) return reply(failure_answer(503, "coppiced is stopping"));
+  route_request request{method_, std::string(message.target()), std::move(message.body())};
+  try {
+    handle_request(core_.plane, std::move(request), [gate = core_.gate, self = weak_from_this()](route_answer answer) {
+      gate->deliver(self, std::move(answer));
+    });
+  } catch (const std::exception& failure_of_ours) {
+    spdlog::error("{} {}: {}", method_, std::string(message.target()), failure_of_ours.what());
+    reply(failure_answer(500, "internal error: " + std::string(failure_of_ours.what())));
+  }
+}
+
+// A request that could not be read: answers what the client can do something about, and closes.
+void http_connection::refuse(beast::error_code failure) {
+  const bool client_left = failure == http::error::end_of_stream || failure == beast::error::timeout ||
+                           failure.category() != make_error_code(http::error::bad_method).category();
+  if (client_left || failure == http::error::partial_message) return close();
+  began_ = std::chrono::steady_clock::now();
+  answer_due_ = true;
+  keep_alive_ = false;
+  unread_input_ = true;
+  if (failure == http::error::body_limit) {
+    return reply(failure_answer(413, "the body is larger than " + format_bytes(core_.options.body_limit)));
+  }
+  if (failure == http::error::header_limit || failure == http::error::buffer_overflow) {
+    return reply(failure_answer(431, "the header is larger than " + format_bytes(core_.options.header_limit)));
+  }
+  reply(failure_answer(400, "malformed HTTP request: " + failure.message()));
+}
+
+void http_connection::reply(route_answer answer) {
+  if (!answer_due_ || response_ || !stream_.socket().is_open()) return;  // a second answer, or the client left
+  if (core_.stopping) keep_alive_ = false;
+  if (core_.options.on_request) {
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began_;
+    core_.options.on_request(answer.route, answer.route == "none" ? "other" : method_, static_cast<int>(answer.status),
+                             took.count());
+  }
+  response_.emplace(static_cast<http::status>(answer.status), 11);
+  response_->keep_alive(keep_alive_);
+  if (!answer.allow.empty()) response_->set(http::field::allow, answer.allow);
+  if (answer.status != 204) {
+    response_->set(http::field::content_type, answer.content_type);
+    response_->body() = std::move(answer.body);
+    response_->prepare_payload();
+  }
+  stream_.expires_after(core_.options.write_timeout);
+  http::async_write(stream_, *response_,
+                    [self = shared_from_this()](beast::error_code failure, std::size_t) { self->on_written(failure); });
+}
+
+void http_connection::on_written(beast::error_code failure) {
+  answer_due_ = false;
+  response_.reset();
+  if (failure) return close();
+  if (keep_alive_) return read_header();
+  if (unread_input_) {
+    beast::error_code ignored;
+    stream_.socket().shutdown(boost::asio::ip::tcp::socket::shutdown_send, ignored);
+    stream_.expires_after(drain_timeout);
+    return drain_then_close();
+  }
+  close();
+}
+
+void http_connection::drain_then_close() {
+  buffer_.clear();
+  stream_.async_read_some(buffer_.prepare(64 * kib),
+                          [self = shared_from_this()](beast::error_code failure, std::size_t got) {
+                            self->drained_bytes_ += got;
+                            if (failure || self->drained_bytes_ > most_drained_bytes) return self->close();
+                            self->drain_then_close();
+                          });
+}
+
+}  // namespace coppice

@@ -1,0 +1,81 @@
+// One connection of the API server.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <unordered_set>
+
+#include "api/routes.hpp"
+#include "api/server.hpp"
+
+namespace coppice {
+
+class http_connection;
+
+// Where completions, that come on any thread, hand over to the server's thread. Outlives the server if a completion
+// does.
+class reply_gate {
+ public:
+  explicit reply_gate(boost::asio::io_context& context) : context_(&context) {}
+  // Gives `answer` to the connection, unless that or the server is gone.
+  void deliver(std::weak_ptr<http_connection> to, route_answer answer);
+  void close();
+
+ private:
+  std::mutex mutex_;
+  boost::asio::io_context* context_;
+};
+
+// What the connections of a server share. Used on the server's thread only.
+struct server_core {
+  control_plane& plane;
+  api_server_options options;
+  std::shared_ptr<reply_gate> gate;
+  std::unordered_set<std::shared_ptr<http_connection>> connections;  // their owner
+  bool stopping = false;
+  std::function<void()> on_closed;  // after a connection left `connections`
+};
+
+// Reads a request, hands it to the routes, writes the answer; again, until either side ends it. All on the server's
+// thread.
+class http_connection : public std::enable_shared_from_this<http_connection> {
+ public:
+  http_connection(boost::asio::ip::tcp::socket&& socket, server_core& core) : core_(core), stream_(std::move(socket)) {}
+
+  void start() { read_header(); }
+  // Closes now if no answer is due; else after the answer.
+  void finish();
+  void close();
+  void reply(route_answer answer);
+
+ private:
+  using parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
+  using response = boost::beast::http::response<boost::beast::http::string_body>;
+
+  void read_header();
+  void on_header(boost::beast::error_code failure);
+  void read_body();
+  void on_body(boost::beast::error_code failure);
+  void refuse(boost::beast::error_code failure);
+  void on_written(boost::beast::error_code failure);
+  void drain_then_close();
+
+  server_core& core_;
+  boost::beast::tcp_stream stream_;
+  boost::beast::flat_buffer buffer_;
+  std::optional<parser> parser_;
+  std::optional<response> response_;
+  std::chrono::steady_clock::time_point began_;
+  std::size_t drained_bytes_ = 0;
+  std::string method_ = "none";
+  bool answer_due_ = false;  // a request is with the control plane, or its answer is being written
+  bool keep_alive_ = true;
+  bool unread_input_ = false;  // the client may still be sending: closing at once would reset what it should read
+};
+
+}  // namespace coppice

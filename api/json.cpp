@@ -1,0 +1,241 @@
+#include "api/json.hpp"
+
+#include "api/body_reader.hpp"
+#include "base/tag.hpp"
+#include "base/units.hpp"
+
+namespace coppice {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::uint64_t most_memory = 1024 * gib;
+constexpr std::uint64_t most_vcpus = 32;
+constexpr std::uint64_t most_sandboxes = 1000;
+constexpr std::uint64_t most_boot_time_ms = 60'000;
+
+const char* name_of(snapshot_status status) {
+  switch (status) {
+    case snapshot_status::writing:
+      return "writing";
+    case snapshot_status::ready:
+      return "ready";
+    case snapshot_status::failed:
+      return "failed";
+  }
+  return "failed";
+}
+
+const char* name_of(sandbox_state state) {
+  switch (state) {
+    case sandbox_state::starting:
+      return "starting";
+    case sandbox_state::running:
+      return "running";
+    case sandbox_state::branching:
+      return "branching";
+    case sandbox_state::stuck:
+      return "stuck";
+  }
+  return "stuck";
+}
+
+template <class T>
+json or_null(const std::optional<T>& value) {
+  return value ? json(*value) : json(nullptr);
+}
+
+json to_json(const pause_breakdown& pause) {
+  return {{"pause_us", pause.pause.count()},
+          {"snapshot_us", pause.snapshot.count()},
+          {"rearm_us", pause.rearm.count()},
+          {"resume_us", pause.resume.count()},
+          {"total_us", pause.total.count()}};
+}
+
+json to_json(const copy_summary& copy) {
+  return {{"bulk_pages", copy.bulk_pages},
+          {"captured_pages", copy.captured_pages},
+          {"zero_pages", copy.zero_pages},
+          {"hole_pages", copy.hole_pages},
+          {"bulk_bytes", copy.bulk_pages * page_size},
+          {"captured_bytes", copy.captured_pages * page_size},
+          {"zero_bytes", copy.zero_pages * page_size},
+          {"hole_bytes", copy.hole_pages * page_size},
+          {"written_bytes", copy.written_bytes},
+          {"faults", copy.faults},
+          {"prearm_us", copy.prearm.count()},
+          {"copy_us", copy.copy.count()},
+          {"longest_fault_us", copy.longest_fault.count()}};
+}
+
+std::string hex64(std::uint64_t value) {
+  static constexpr char digits[] = "0123456789abcdef";
+  std::string text(16, '0');
+  for (std::size_t i = 0; i < text.size(); ++i) text[i] = digits[(value >> (60 - 4 * i)) & 15];
+  return text;
+}
+
+std::optional<drive_request> read_rootfs(body_reader& reader) {
+  const auto path = reader.text("rootfs");
+  const auto read_only = reader.flag("rootfs_read_only");
+  if (!path) {
+    if (read_only) reader.fail("field \"rootfs_read_only\" needs \"rootfs\"");
+    return std::nullopt;
+  }
+  drive_request drive{*path, read_only.value_or(true)};
+  if (!drive.path.is_absolute()) reader.fail("field \"rootfs\" must be an absolute path");
+  return drive;
+}
+
+void read_memory(body_reader& reader, std::uint64_t& memory_bytes) {
+  const auto bytes = reader.number("memory_bytes", mib, most_memory);
+  const auto mebibytes = reader.number("memory_mib", 1, most_memory / mib);
+  if (bytes && mebibytes) return reader.fail("give \"memory_bytes\" or \"memory_mib\", not both");
+  if (bytes) memory_bytes = *bytes;
+  if (mebibytes) memory_bytes = *mebibytes * mib;
+  if (memory_bytes % page_size != 0) reader.fail("field \"memory_bytes\" must be a multiple of 4096");
+}
+
+void check_tag(body_reader& reader, const std::string& tag) {
+  if (auto legal = validate_tag(tag); !legal.ok()) reader.fail(std::move(legal).error());
+}
+
+}  // namespace
+
+json to_json(const snapshot_info& snapshot) {
+  json value = {{"tag", snapshot.tag},
+                {"dir", snapshot.dir.string()},
+                {"created_at_unix", snapshot.created_at_unix},
+                {"branched_from", or_null(snapshot.branched_from)},
+                {"pause_ms", nullptr},
+                {"status", name_of(snapshot.status)},
+                {"bootable", snapshot.bootable},
+                {"parent_tag", or_null(snapshot.parent_tag)},
+                {"mode", nullptr},
+                {"vmm", snapshot.vmm},
+                {"memory_bytes", snapshot.memory_bytes},
+                {"vcpus", snapshot.vcpus},
+                {"memory_checksum", nullptr},
+                {"progress", {{"copied_pages", snapshot.copied_pages}, {"total_pages", snapshot.total_pages}}}};
+  if (snapshot.pause) {
+    value["pause_ms"] = static_cast<double>(snapshot.pause->total.count()) / 1000.0;
+    value["pause"] = to_json(*snapshot.pause);
+  }
+  if (snapshot.copy) value["copy"] = to_json(*snapshot.copy);
+  if (snapshot.mode) value["mode"] = to_string(*snapshot.mode);
+  if (snapshot.memory_checksum) value["memory_checksum"] = hex64(*snapshot.memory_checksum);
+  if (!snapshot.note.empty()) value["note"] = snapshot.note;
+  if (!snapshot.failure.empty()) value["error"] = snapshot.failure;
+  return value;
+}
+
+json to_json(const sandbox_info& sandbox) {
+  return {{"id", sandbox.id},
+          {"snapshot_tag", sandbox.snapshot_tag},
+          {"created_at_unix", sandbox.created_at_unix},
+          {"pid", sandbox.pid},
+          {"has_branched", sandbox.has_branched},
+          {"branch_count", sandbox.branch_count},
+          {"netns", nullptr},
+          {"guest_addr", nullptr},
+          {"memory_limit_mib", nullptr},
+          {"state", name_of(sandbox.state)},
+          {"backing", sandbox.backing},
+          {"memory_bytes", sandbox.memory_bytes},
+          {"vcpus", sandbox.vcpus}};
+}
+
+json to_json(const verify_report& report) {
+  return {{"tag", report.tag},
+          {"ok", report.ok},
+          {"chunks", report.chunks},
+          {"bad_chunks", report.bad_chunks},
+          {"vmstate_ok", report.vmstate_ok},
+          {"is_journal", report.is_journal},
+          {"journal_pages", report.journal_pages},
+          {"journal_steps", report.journal_steps},
+          {"future_pages", report.future_pages},
+          {"lost_pages", report.lost_pages},
+          {"torn_pages", report.torn_pages},
+          {"gaps", report.gaps}};
+}
+
+json to_json(const journal_status& status) {
+  return {{"steps", status.steps}, {"gaps", status.gaps}, {"longest_stall_ns", status.longest_stall.count()}};
+}
+
+json to_json(const vmm_capabilities& vmm) {
+  json missing = json::array();
+  if (!vmm.vmstate_only) missing.push_back("snapshot type VmstateOnly");
+  if (!vmm.shared_memory) missing.push_back("mem_backend.shared");
+  if (!vmm.uffd_wp) missing.push_back("PUT /uffd/wp");
+  return {
+      {"name", vmm.app_name}, {"version", vmm.version}, {"live", vmm.live()}, {"missing_for_live", std::move(missing)}};
+}
+
+json to_json(const error& failure) {
+  return {{"error", failure.message()}, {"code", to_string(failure.code)}};
+}
+
+std::string dump(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+result<create_snapshot_request> parse_create_snapshot(std::string_view body) {
+  body_reader reader(body, {"tag", "kernel", "memory_bytes", "memory_mib", "vcpus", "boot_args", "rootfs",
+                            "rootfs_read_only", "boot_time_ms"});
+  create_snapshot_request request;
+  request.tag = reader.text("tag").value_or("");
+  if (!reader.has("tag")) reader.fail("field \"tag\" is missing");
+  check_tag(reader, request.tag);
+  request.kernel = reader.required_text("kernel");
+  if (!request.kernel.is_absolute()) reader.fail("field \"kernel\" must be an absolute path");
+  read_memory(reader, request.memory_bytes);
+  request.vcpus = static_cast<unsigned>(reader.number("vcpus", 1, most_vcpus).value_or(request.vcpus));
+  request.boot_args = reader.text("boot_args").value_or("");
+  request.rootfs = read_rootfs(reader);
+  if (const auto time = reader.number("boot_time_ms", 0, most_boot_time_ms)) {
+    request.boot_time = std::chrono::milliseconds(*time);
+  }
+  if (reader.failure()) return *reader.failure();
+  return request;
+}
+
+result<create_sandboxes_request> parse_create_sandboxes(std::string_view body) {
+  body_reader reader(body,
+                     {"snapshot_tag", "n", "per_child_netns", "memory_limit_mib", "prewarm", "live_fork", "hugepages"});
+  create_sandboxes_request request;
+  request.snapshot_tag = reader.text("snapshot_tag").value_or("");
+  if (!reader.has("snapshot_tag")) reader.fail("field \"snapshot_tag\" is missing");
+  check_tag(reader, request.snapshot_tag);
+  request.n = static_cast<unsigned>(reader.number("n", 1, most_sandboxes).value_or(request.n));
+  for (const char* name : {"per_child_netns", "prewarm", "hugepages"}) reader.refuse_true(name);
+  reader.flag("live_fork");  // whether a sandbox can be branched live is the VMM's matter: either value is fine
+  if (reader.has("memory_limit_mib")) reader.fail("field \"memory_limit_mib\" is not supported yet; leave it out");
+  if (reader.failure()) return *reader.failure();
+  return request;
+}
+
+result<branch_request> parse_branch(std::string_view body) {
+  body_reader reader(body, {"tag", "mode", "diff", "wait", "measure_diff"});
+  branch_request request;
+  request.tag = reader.text("tag");
+  if (request.tag) check_tag(reader, *request.tag);
+  if (reader.has("mode") && reader.has("diff")) reader.fail("give \"mode\" or the older \"diff\", not both");
+  if (const auto mode = reader.text("mode")) {
+    auto parsed = parse_branch_mode(*mode);
+    if (parsed.ok()) {
+      request.mode = *parsed;
+    } else {
+      reader.fail(std::move(parsed).error());
+    }
+  }
+  if (const auto diff = reader.flag("diff")) request.mode = *diff ? branch_mode::diff : branch_mode::full;
+  request.wait = reader.flag("wait").value_or(true);
+  reader.refuse_true("measure_diff");
+  if (reader.failure()) return *reader.failure();
+  return request;
+}
+
+}  // namespace coppice

@@ -1,0 +1,32 @@
+// Requests to calls of the control plane, and their completions to answers. Knows nothing of sockets.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "actors/control_plane.hpp"
+
+namespace coppice {
+
+struct route_request {
+  std::string method;  // "GET"
+  std::string target;  // "/v1/snapshots/base/info?x=y", as sent
+  std::string body = {};
+};
+
+struct route_answer {
+  unsigned status = 200;
+  std::string body = {};
+  std::string content_type = "application/json";
+  std::string allow = {};                // the methods there are, with a 405
+  std::string_view route = "none";  // the route's pattern, for metrics; static text
+};
+
+// Calls `answer` exactly once, now or later, on any thread. Never throws.
+void handle_request(control_plane& plane, route_request request, std::function<void(route_answer)> answer);
+
+// The answer for a failure that never became a request (too large, malformed).
+route_answer failure_answer(unsigned status, const std::string& message);
+
+}  // namespace coppice

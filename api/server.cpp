@@ -1,0 +1,170 @@
+#include "api/server.hpp"
+
+#include <pthread.h>
+
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <condition_variable>
+#include <thread>
+
+#include "api/http_connection.hpp"
+#include "base/log.hpp"
+
+namespace coppice {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+
+namespace {
+
+constexpr std::chrono::milliseconds accept_pause{100};  // after e.g. EMFILE
+
+}  // namespace
+
+struct api_server::impl {
+  impl(control_plane& plane, api_server_options options)
+      : core{.plane = plane,
+             .options = std::move(options),
+             .gate = std::make_shared<reply_gate>(context),
+             .connections = {},
+             .stopping = false,
+             .on_closed = [this] { closed(); }} {}
+
+  // Binds and listens. Errors as start().
+  result<void> listen(const std::string& wanted, std::uint16_t wanted_port);
+  void accept();
+  void refuse_for_now(tcp::socket& socket);
+  void begin_stop();
+  void closed();
+
+  asio::io_context context{1};
+  tcp::acceptor acceptor{context};
+  asio::steady_timer retry{context};
+  server_core core;
+  std::string address;
+  std::uint16_t port = 0;
+  std::mutex mutex;  // for all_closed
+  std::condition_variable emptied;
+  bool all_closed = false;  // stopping, and no connection is left
+  std::thread thread;
+};
+
+result<void> api_server::impl::listen(const std::string& wanted, std::uint16_t wanted_port) {
+  const std::string name = wanted + ":" + std::to_string(wanted_port);
+  boost::system::error_code failure;
+  const auto ip = asio::ip::make_address(wanted, failure);
+  if (failure)
+    return error{errc::invalid_argument, 0, "cannot listen on " + name + ": use an IP address, e.g. 127.0.0.1"};
+  const tcp::endpoint endpoint(ip, wanted_port);
+  acceptor.open(endpoint.protocol(), failure);
+  if (!failure) acceptor.set_option(asio::socket_base::reuse_address(true), failure);
+  if (!failure) acceptor.bind(endpoint, failure);
+  if (!failure) acceptor.listen(asio::socket_base::max_listen_connections, failure);
+  if (failure == asio::error::address_in_use) {
+    return error{errc::conflict, 0,
+                 "address " + name +
+                     " is in use: is another coppiced running? Stop it, or choose another address with --listen"};
+  }
+  if (failure) return error{errc::io, failure.value(), "cannot listen on " + name};
+  address = wanted;
+  port = acceptor.local_endpoint().port();
+  return {};
+}
+
+void api_server::impl::accept() {
+  acceptor.async_accept([this](boost::system::error_code failure, tcp::socket socket) {
+    if (core.stopping || failure == asio::error::operation_aborted) return;
+    if (failure) {
+      spdlog::warn("cannot accept a connection: {}", failure.message());
+      retry.expires_after(accept_pause);
+      return retry.async_wait([this](boost::system::error_code) {
+        if (!core.stopping) accept();
+      });
+    }
+    if (core.connections.size() >= core.options.connection_limit) {
+      refuse_for_now(socket);
+    } else {
+      boost::system::error_code ignored;
+      socket.set_option(tcp::no_delay(true), ignored);
+      const auto connection = std::make_shared<http_connection>(std::move(socket), core);
+      core.connections.insert(connection);
+      connection->start();
+    }
+    accept();
+  });
+}
+
+void api_server::impl::refuse_for_now(tcp::socket& socket) {
+  static constexpr std::string_view text =
+      "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\n"
+      "Content-Length: 33\r\n\r\n{\"error\": \"too many connections\"}";
+  boost::system::error_code ignored;
+  socket.non_blocking(true, ignored);
+  socket.write_some(asio::buffer(text.data(), text.size()), ignored);  // fits the empty socket buffer
+}
+
+void api_server::impl::begin_stop() {
+  if (core.stopping) return;
+  core.stopping = true;
+  boost::system::error_code ignored;
+  acceptor.close(ignored);
+  retry.cancel();
+  const auto connections = core.connections;  // finish() removes from the original
+  for (const auto& connection : connections) connection->finish();
+  closed();
+}
+
+void api_server::impl::closed() {
+  if (!core.stopping || !core.connections.empty()) return;
+  const std::lock_guard lock(mutex);
+  all_closed = true;
+  emptied.notify_all();
+}
+
+api_server::api_server(std::unique_ptr<impl> state) : impl_(std::move(state)) {}
+
+api_server::~api_server() {
+  stop(std::chrono::milliseconds(0));
+}
+
+result<std::unique_ptr<api_server>> api_server::start(const std::string& address, std::uint16_t port,
+                                                      control_plane& plane, api_server_options options) {
+  auto state = std::make_unique<impl>(plane, std::move(options));
+  COPPICE_TRY(state->listen(address, port));
+  state->accept();
+  state->thread = std::thread([running = state.get()] {
+    pthread_setname_np(pthread_self(), "api");
+    running->context.run();
+  });
+  return std::unique_ptr<api_server>(new api_server(std::move(state)));  // NOLINT: the constructor is private
+}
+
+std::uint16_t api_server::port() const noexcept {
+  return impl_->port;
+}
+const std::string& api_server::address() const noexcept {
+  return impl_->address;
+}
+
+void api_server::begin_stop() {
+  asio::post(impl_->context, [state = impl_.get()] { state->begin_stop(); });
+}
+
+void api_server::stop(std::chrono::milliseconds grace) {
+  if (!impl_->thread.joinable()) return;
+  begin_stop();
+  {
+    std::unique_lock lock(impl_->mutex);
+    impl_->emptied.wait_for(lock, grace, [this] { return impl_->all_closed; });
+  }
+  impl_->core.gate->close();
+  asio::post(impl_->context, [state = impl_.get()] {
+    const auto connections = state->core.connections;
+    for (const auto& connection : connections) connection->close();
+    state->context.stop();
+  });
+  impl_->thread.join();
+}
+
+}  // namespace coppice

@@ -1,0 +1,55 @@
+// The HTTP server of coppiced: one thread of its own, any number of connections, nothing that waits.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "actors/control_plane.hpp"
+#include "base/result.hpp"
+
+namespace coppice {
+
+struct api_server_options {
+  std::size_t body_limit = mib;                    // bytes; more is answered by 413
+  std::size_t header_limit = 16 * kib;             // bytes; more is answered by 431
+  std::size_t connection_limit = 1000;             // at once; more are answered by 503 and closed
+  std::chrono::milliseconds idle_timeout{60'000};  // waiting for a whole request header, also between requests
+  std::chrono::milliseconds body_timeout{15'000};  // from header to end of body
+  std::chrono::milliseconds write_timeout{15'000};
+  // Told of each answer: route pattern ("none" if no route), method, status, seconds. On the server's thread; must not
+  // block. For metrics.
+  std::function<void(std::string_view, std::string_view, int, double)> on_request = {};
+};
+
+// Thread-safe. Owned by main; the control plane must outlive it.
+class api_server {
+ public:
+  // Listens on `address` ("127.0.0.1", "::1"); port 0 takes a free one. Errors: invalid_argument (no such address),
+  // conflict (address in use), io.
+  static result<std::unique_ptr<api_server>> start(const std::string& address, std::uint16_t port, control_plane& plane,
+                                                   api_server_options options = {});
+  api_server(const api_server&) = delete;
+  api_server& operator=(const api_server&) = delete;
+  ~api_server();  // stop() without grace
+
+  std::uint16_t port() const noexcept;
+  const std::string& address() const noexcept;
+
+  // Takes no more connections or requests; what waits for the control plane still gets its answer. Returns at once.
+  void begin_stop();
+  // begin_stop, waits up to `grace` for the answers still due, closes everything. Idempotent. Completions that come
+  // later are dropped.
+  void stop(std::chrono::milliseconds grace);
+
+ private:
+  struct impl;
+  explicit api_server(std::unique_ptr<impl> state);
+  std::unique_ptr<impl> impl_;
+};
+
+}  // namespace coppice
