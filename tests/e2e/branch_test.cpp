@@ -1,0 +1,108 @@
+// The main job through the real programs: coppiced, a real VMM, a real guest, real HTTP, a real disk.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "tests/e2e/daemon.hpp"
+
+namespace coppice::e2e {
+namespace {
+
+// Which VMM: coppice-vmm, or the real Firecracker that an environment variable names.
+struct vmm_choice {
+  std::string name;
+  const char* variable;  // nullptr: coppice-vmm
+  bool live;
+};
+
+class branch_e2e : public ::testing::TestWithParam<vmm_choice> {
+ protected:
+  void SetUp() override {
+    if (::access("/dev/kvm", R_OK | W_OK) != 0) GTEST_SKIP() << "no /dev/kvm";
+    std::filesystem::path vmm = coppice_vmm;
+    if (GetParam().variable != nullptr) {
+      const char* const path = std::getenv(GetParam().variable);
+      if (path == nullptr) GTEST_SKIP() << "set " << GetParam().variable << " to the path of a Firecracker to run this";
+      vmm = path;
+    }
+    daemon_ = std::make_unique<daemon>(vmm);
+    ASSERT_TRUE(daemon_->up()) << daemon_->process().output();
+    parent_ = daemon_->start_parent();
+    ASSERT_FALSE(parent_.empty()) << daemon_->process().output();
+  }
+
+  void expect_perfect(const std::string& tag) {
+    auto report = daemon_->api().post("/v1/snapshots/" + tag + "/verify", nlohmann::json::object());
+    ASSERT_TRUE(report) << report.error().message();
+    EXPECT_TRUE(report->at("ok").get<bool>()) << *report;
+    EXPECT_TRUE(report->at("is_journal").get<bool>()) << *report;
+    EXPECT_GT(report->at("journal_steps").get<std::uint64_t>(), 0U) << *report;
+    for (const char* kind : {"future_pages", "lost_pages", "torn_pages", "gaps", "bad_chunks"}) {
+      EXPECT_EQ(report->at(kind).get<std::uint64_t>(), 0U) << kind << ": " << *report;
+    }
+  }
+
+  nlohmann::json branch(const std::string& sandbox, const std::string& tag, const std::string& mode) {
+    auto made = daemon_->api().post("/v1/sandboxes/" + sandbox + "/branch", {{"tag", tag}, {"mode", mode}});
+    EXPECT_TRUE(made) << made.error().message();
+    return made ? *made : nlohmann::json();
+  }
+
+  // A child of `tag` runs, finds no gap, and what it has written since is consistent: its own branch is perfect.
+  void expect_good_child(const std::string& tag, const std::string& mode) {
+    auto made = daemon_->api().post("/v1/sandboxes", {{"snapshot_tag", tag}, {"n", 1}});
+    ASSERT_TRUE(made) << made.error().message();
+    const std::string child = made->at(0).at("id");
+    if (GetParam().live) {
+      EXPECT_TRUE(daemon_->advances(child));
+      EXPECT_EQ(daemon_->gaps(child), 0U);
+    }
+    branch(child, tag + "-child", mode);
+    expect_perfect(tag + "-child");
+    EXPECT_TRUE(daemon_->api().remove("/v1/sandboxes/" + child));
+  }
+
+  std::unique_ptr<daemon> daemon_;
+  std::string parent_;
+};
+
+TEST_P(branch_e2e, every_live_branch_and_child_is_of_one_instant) {
+  if (!GetParam().live) GTEST_SKIP() << "this VMM cannot branch live";
+  for (int i = 0; i < 5; ++i) {
+    const std::string tag = "live" + std::to_string(i);
+    const auto info = branch(parent_, tag, "live");
+    EXPECT_EQ(info.at("status"), "ready");
+    EXPECT_EQ(info.at("branched_from"), parent_);
+    expect_perfect(tag);
+    expect_good_child(tag, "live");
+    EXPECT_TRUE(daemon_->advances(parent_));
+  }
+  EXPECT_EQ(daemon_->gaps(parent_), 0U);
+}
+
+TEST_P(branch_e2e, full_and_diff_branches_and_children_are_of_one_instant) {
+  for (const std::string mode : {"full", "diff", "diff"}) {
+    static int number = 0;
+    const std::string tag = mode + std::to_string(number++);
+    branch(parent_, tag, mode);
+    expect_perfect(tag);
+    expect_good_child(tag, "full");
+  }
+}
+
+TEST_P(branch_e2e, a_live_branch_on_a_vmm_that_cannot_names_what_is_missing) {
+  if (GetParam().live) GTEST_SKIP() << "this VMM can";
+  auto answer = daemon_->api().send("POST", "/v1/sandboxes/" + parent_ + "/branch", R"({"mode":"live"})");
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(answer->status, 409U);
+  EXPECT_NE(answer->body.find("VmstateOnly"), std::string::npos) << answer->body;
+}
+
+INSTANTIATE_TEST_SUITE_P(vmm, branch_e2e,
+                         ::testing::Values(vmm_choice{"coppice_vmm", nullptr, true},
+                                           vmm_choice{"firecracker", "COPPICE_FIRECRACKER", true},
+                                           vmm_choice{"firecracker_stock", "COPPICE_FIRECRACKER_STOCK", false}),
+                         [](const auto& each) { return each.param.name; });
+
+}  // namespace
+}  // namespace coppice::e2e

@@ -1,0 +1,174 @@
+#include "tests/e2e/daemon.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+
+extern char** environ;
+
+namespace coppice::e2e {
+namespace {
+
+using clock = std::chrono::steady_clock;
+
+std::string read_file(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+}  // namespace
+
+child_program::child_program(const std::filesystem::path& program, const std::vector<std::string>& arguments) {
+  int ends[2];
+  EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  pipe_ = unique_fd(ends[0]);
+  const unique_fd theirs(ends[1]);
+  posix_spawn_file_actions_t actions;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawn_file_actions_adddup2(&actions, theirs.get(), STDOUT_FILENO);
+  ::posix_spawn_file_actions_adddup2(&actions, theirs.get(), STDERR_FILENO);
+  std::string name = program.string();
+  std::vector<std::string> copies = arguments;
+  std::vector<char*> argv{name.data()};
+  for (std::string& each : copies) argv.push_back(each.data());
+  argv.push_back(nullptr);
+  EXPECT_EQ(::posix_spawn(&pid_, name.c_str(), &actions, nullptr, argv.data(), environ), 0) << name;
+  ::posix_spawn_file_actions_destroy(&actions);
+}
+
+child_program::~child_program() {
+  if (pid_ > 0 && !exit_) {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+}
+
+bool child_program::read_more(clock::time_point deadline) {
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - clock::now()).count();
+  pollfd event{pipe_.get(), POLLIN, 0};
+  if (left <= 0 || ::poll(&event, 1, static_cast<int>(left)) <= 0) return false;
+  char buffer[4096];
+  const ssize_t length = ::read(pipe_.get(), buffer, sizeof buffer);
+  if (length <= 0) return false;
+  output_.append(buffer, static_cast<std::size_t>(length));
+  return true;
+}
+
+bool child_program::wait_for_output(std::string_view text) {
+  const auto deadline = clock::now() + patience;
+  while (output_.find(text) == std::string::npos) {
+    if (!read_more(deadline)) return false;
+  }
+  return true;
+}
+
+std::optional<int> child_program::wait_for_exit(std::chrono::milliseconds limit) {
+  const auto deadline = clock::now() + limit;
+  while (read_more(deadline)) {
+  }
+  while (!exit_ && clock::now() < deadline) {
+    int status = 0;
+    if (::waitpid(pid_, &status, WNOHANG) == pid_) {
+      exit_ = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+    } else {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+  }
+  return exit_;
+}
+
+cli_outcome run_program(const std::filesystem::path& program, const std::vector<std::string>& arguments) {
+  child_program child(program, arguments);
+  const auto code = child.wait_for_exit(patience);
+  EXPECT_TRUE(code) << program << " does not end; so far: " << child.output();
+  return {code.value_or(-1), child.output()};
+}
+
+daemon::daemon(const std::filesystem::path& vmm, std::vector<std::string> extra,
+               std::optional<std::filesystem::path> root) {
+  if (!root) {
+    ::setenv("TMPDIR", "/var/tmp", 1);  // a disk, not tmpfs: O_DIRECT and fsync as users have them
+    own_root_.emplace();
+  }
+  root_ = root ? *root : own_root_->path() / "root";
+  std::vector<std::string> arguments{"--root", root_.string(), "--listen", "127.0.0.1:0", "--vmm", vmm.string()};
+  arguments.insert(arguments.end(), extra.begin(), extra.end());
+  process_.emplace(coppiced, arguments);
+  constexpr std::string_view marker = "listening on ";
+  if (!process_->wait_for_output(marker)) return;
+  const std::size_t begin = process_->output().find(marker) + marker.size();
+  while (process_->output().find('\n', begin) == std::string::npos) {
+    if (!process_->wait_for_output("\n")) return;
+  }
+  auto client =
+      api_client::create(process_->output().substr(begin, process_->output().find_first_of(" \r\n", begin) - begin));
+  if (client) client_.emplace(std::move(*client));
+}
+
+cli_outcome daemon::cli(std::vector<std::string> arguments) const {
+  arguments.insert(arguments.begin(), {"--server", api().url()});
+  return run_program(coppice_cli, arguments);
+}
+
+std::string daemon::start_parent(const std::string& memory, const std::string& boot_args) {
+  std::vector<std::string> create{"snapshot", "create", "base", "--kernel", journal_kernel.string(),
+                                  "--memory", memory};
+  if (!boot_args.empty()) create.insert(create.end(), {"--boot-args", boot_args});
+  const cli_outcome base = cli(create);
+  EXPECT_EQ(base.exit_code, 0) << base.output << process_->output();
+  auto made = api().post("/v1/sandboxes", {{"snapshot_tag", "base"}, {"n", 1}});
+  EXPECT_TRUE(made) << made.error().message();
+  return made ? made->at(0).at("id").get<std::string>() : "";
+}
+
+bool daemon::advances(const std::string& sandbox, std::uint64_t steps) const {
+  const auto deadline = clock::now() + patience;
+  std::optional<std::uint64_t> first;
+  while (clock::now() < deadline) {
+    auto journal = api().get("/v1/sandboxes/" + sandbox + "/journal");
+    if (!journal) return false;
+    const auto now = journal->at("steps").get<std::uint64_t>();
+    if (!first) first = now;
+    if (now >= *first + steps) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return false;
+}
+
+std::uint64_t daemon::gaps(const std::string& sandbox) const {
+  auto journal = api().get("/v1/sandboxes/" + sandbox + "/journal");
+  return journal ? journal->at("gaps").get<std::uint64_t>() : ~0ULL;
+}
+
+std::uint64_t daemon::anonymous_bytes() const {
+  const std::string status = read_file("/proc/" + std::to_string(process_->pid()) + "/status");
+  const std::size_t at = status.find("RssAnon:");
+  return at == std::string::npos ? 0 : std::stoull(status.substr(at + 8)) * 1024;
+}
+
+std::size_t daemon::open_fds() const {
+  std::size_t count = 0;
+  for ([[maybe_unused]] const auto& each :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(process_->pid()) + "/fd")) {
+    ++count;
+  }
+  return count;
+}
+
+std::vector<pid_t> processes_naming(const std::string& text) {
+  std::vector<pid_t> found;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename().string();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    if (read_file(entry.path() / "cmdline").find(text) != std::string::npos) found.push_back(std::stoi(name));
+  }
+  return found;
+}
+
+}  // namespace coppice::e2e

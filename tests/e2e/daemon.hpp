@@ -1,0 +1,94 @@
+// A coppiced of a test's own: the real program, as a child process, on a temporary root and a free port.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <chrono>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "api/client.hpp"
+#include "base/fd.hpp"
+#include "tests/support/temp_dir.hpp"
+
+namespace coppice::e2e {
+
+inline constexpr auto patience = std::chrono::seconds(60);
+
+// Paths of this build's programs, set by CMake.
+inline const std::filesystem::path coppiced = COPPICE_COPPICED;
+inline const std::filesystem::path coppice_cli = COPPICE_CLI;
+inline const std::filesystem::path coppice_vmm = COPPICE_VMM;
+inline const std::filesystem::path journal_kernel = COPPICE_JOURNAL;
+
+// A program that was started, with its stdout and stderr in one pipe.
+class child_program {
+ public:
+  child_program(const std::filesystem::path& program, const std::vector<std::string>& arguments);
+  child_program(const child_program&) = delete;
+  child_program& operator=(const child_program&) = delete;
+  ~child_program();  // SIGKILL, if it still runs
+
+  pid_t pid() const { return pid_; }
+  void signal(int number) const { ::kill(pid_, number); }
+  // Reads on until `text` has appeared in the output; false if the program ends or `patience` is over first.
+  bool wait_for_output(std::string_view text);
+  // Waits for the end; the exit code, or -signal. nullopt: still running after `limit`.
+  std::optional<int> wait_for_exit(std::chrono::milliseconds limit);
+  const std::string& output() const { return output_; }
+
+ private:
+  bool read_more(std::chrono::steady_clock::time_point deadline);
+
+  pid_t pid_ = -1;
+  unique_fd pipe_;
+  std::string output_;
+  std::optional<int> exit_;
+};
+
+// Runs `coppice` to its end. Fails the test if that takes longer than `patience`.
+struct cli_outcome {
+  int exit_code = -1;
+  std::string output;
+};
+cli_outcome run_program(const std::filesystem::path& program, const std::vector<std::string>& arguments);
+
+class daemon {
+ public:
+  // `vmm`: the binary; `extra`: more arguments of coppiced. The root is below /var/tmp (a disk), or `root`.
+  explicit daemon(const std::filesystem::path& vmm = coppice_vmm, std::vector<std::string> extra = {},
+                  std::optional<std::filesystem::path> root = std::nullopt);
+
+  bool up() const { return client_.has_value(); }
+  const api_client& api() const { return *client_; }
+  child_program& process() { return *process_; }
+  const std::filesystem::path& root() const { return root_; }
+
+  // `coppice --server <this> ARGUMENTS...`
+  cli_outcome cli(std::vector<std::string> arguments) const;
+
+  // A base snapshot of the journal guest, and one sandbox started from it, writing. Its id; empty if that failed.
+  std::string start_parent(const std::string& memory = "256M", const std::string& boot_args = "");
+  // Waits until the sandbox's journal is at least `steps` steps further; false after `patience`.
+  bool advances(const std::string& sandbox, std::uint64_t steps = 1000) const;
+  // The gaps that the sandbox's guest found: instants at which its memory and registers disagreed.
+  std::uint64_t gaps(const std::string& sandbox) const;
+  // Bytes in RssAnon and number of threads and fds of the daemon.
+  std::uint64_t anonymous_bytes() const;
+  std::size_t open_fds() const;
+
+ private:
+  std::optional<temp_dir> own_root_;
+  std::filesystem::path root_;
+  std::optional<child_program> process_;
+  std::optional<api_client> client_;
+};
+
+// The VMM processes that run below `root` (their command line names it).
+std::vector<pid_t> processes_naming(const std::string& text);
+
+}  // namespace coppice::e2e
