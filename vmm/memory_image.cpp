@@ -13,7 +13,7 @@ namespace coppice {
 namespace {
 
 // Small enough to stay in the second-level cache. Measured, 512 MiB in the page cache: read and write through such a
-// buffer 2.2 GB/s; read into the mapping 1.3 (a page fault each 4 KiB); copy_file_range is EXDEV between file systems.
+// buffer 2 GB/s; read into the mapping 1.3 (a page fault each 4 KiB); copy_file_range is EXDEV between file systems.
 // And a full tmpfs is an error of write(2), where a mapping would raise SIGBUS.
 constexpr std::uint64_t piece_bytes = 256 * kib;
 

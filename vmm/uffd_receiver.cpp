@@ -175,7 +175,8 @@ class uffd_receiver::handshake : public std::enable_shared_from_this<handshake> 
       if (received.error().sys_errno == EAGAIN || received.error().sys_errno == EINTR) return;
       return finish(std::move(received).error());
     }
-    finish(to_handover(std::move(*received)));
+    auto handover = to_handover(std::move(*received));  // a statement of its own: what is refused is closed at its end
+    finish(std::move(handover));
   }
 
   void close(unique_fd& fd) {
