@@ -71,6 +71,9 @@ class curl_api_channel::connection : public std::enable_shared_from_this<connect
   outcome outcome_of(CURLcode code);
   void expire(std::uint64_t id);
   void forget_timer();
+  error given_up(const api_request& request) const {
+    return {errc::cancelled, 0, name_of(request) + " at " + socket_ + ": given up"};
+  }
 
   static int on_socket(CURL*, curl_socket_t fd, int what, void* self, void*) noexcept;
   static int on_timer(CURLM*, long milliseconds, void* self) noexcept;
@@ -162,6 +165,7 @@ void curl_api_channel::connection::forget_timer() {
 }
 
 void curl_api_channel::connection::add(api_request request, event_loop::clock::time_point deadline, completion done) {
+  if (closed_) return done(given_up(request));  // posted before the loop's own thread destroyed the channel
   const auto id = next_id_++;
   const auto timer = loop_->add_timer(deadline, [weak = weak_from_this(), id] {
     if (const auto alive = weak.lock()) alive->expire(id);
@@ -265,7 +269,7 @@ void curl_api_channel::connection::close() {
   auto calls = std::exchange(queue_, {});
   for (auto& call : calls) {
     loop_->cancel_timer(call.timer);
-    call.done(error{errc::cancelled, 0, name_of(call.request) + " at " + socket_ + ": given up"});
+    call.done(given_up(call.request));
   }
 }
 

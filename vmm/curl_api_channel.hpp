@@ -10,9 +10,11 @@
 namespace coppice {
 
 // One kept connection, opened at the first call and again after it broke or a call missed its deadline. Thread-safe.
-// A refusal reads "PUT /snapshot/load: <fault_message>"; other statuses than 2xx and 400 are `conflict` too, and named.
-// The destructor cancels what is unanswered and returns when every completion has run: don't hold a lock in it that a
-// completion takes.
+// If the VMM closed the kept connection before it answered a byte, the request is sent once more on a new one.
+// A refusal reads "PUT /snapshot/load: <fault_message>"; other statuses than 2xx are named, `conflict` too
+// (503, too many connections: `unavailable`).
+// The destructor cancels what is unanswered and returns when every completion has run (on the loop's own thread: those
+// of calls made a moment before may follow): don't hold a lock in it that a completion takes.
 class curl_api_channel final : public api_channel {
  public:
   curl_api_channel(std::shared_ptr<event_loop> loop, std::filesystem::path socket);

@@ -18,8 +18,9 @@ struct vmm_host_options {
 };
 
 // Checks the binary, starts it once below `runtime_dir` and asks what it can do. Blocks for that (some 20 ms). A VMM
-// outlives the host object as long as its running_vmm does. Errors: not_found or invalid_argument (the binary, naming
-// path and --vmm), io, deadline_exceeded.
+// outlives the host object as long as its running_vmm does; handovers that the host still waits for end with
+// `cancelled`. start() refuses a socket path of more than 107 bytes (invalid_argument), and on_exit may come before it
+// returns. Errors: not_found or invalid_argument (the binary, naming path and --vmm), io, deadline_exceeded.
 result<std::unique_ptr<vmm_host>> create_vmm_host(const vmm_host_options& options);
 
 }  // namespace coppice

@@ -95,6 +95,34 @@ TEST_F(channel_test, other_statuses_and_odd_bodies_are_quoted) {
   EXPECT_EQ(reply.error().context, "PATCH /vm: status 500: oops");
 }
 
+TEST_F(channel_test, too_many_connections_is_unavailable_in_the_http_layers_words) {
+  fake_vmm_server server(socket,
+                         [](const auto&) { return http_reply(503, R"({ "error": "Too many open connections" })"); });
+  curl_api_channel api(loop, socket);
+  const auto reply = ask(api, api_requests::pause());
+  ASSERT_FALSE(reply);
+  EXPECT_EQ(reply.error().code, errc::unavailable);
+  EXPECT_EQ(reply.error().context, "PATCH /vm: status 503: Too many open connections");
+}
+
+TEST_F(channel_test, a_kept_connection_that_the_vmm_closed_is_opened_again) {
+  int calls = 0;
+  fake_vmm_server server(socket, [&](const auto&) { return ++calls == 2 ? std::string() : http_reply(204, ""); });
+  curl_api_channel api(loop, socket);
+  EXPECT_TRUE(ask(api, api_requests::pause()));
+  const auto again = ask(api, api_requests::resume());
+  EXPECT_TRUE(again) << again.error().message();
+  EXPECT_EQ(server.accepted(), 2);
+}
+
+TEST_F(channel_test, a_reply_without_end_is_cut_short) {
+  fake_vmm_server server(socket, [](const auto&) { return http_reply(200, std::string(3 << 20, 'x')); });
+  curl_api_channel api(loop, socket);
+  const auto reply = ask(api, api_requests::describe());
+  ASSERT_FALSE(reply);
+  EXPECT_EQ(reply.error().code, errc::unavailable);
+}
+
 TEST_F(channel_test, many_calls_use_one_connection_and_are_answered_in_order) {
   fake_vmm_server server(socket, [](const std::string& request) { return http_reply(200, request.substr(4, 6)); });
   curl_api_channel api(loop, socket);
@@ -211,7 +239,7 @@ TEST_F(channel_test, a_completion_may_destroy_its_channel) {
   fake_vmm_server server(socket, [](const auto&) { return http_reply(204, ""); });
   auto api = std::make_unique<curl_api_channel>(loop, socket);
   std::promise<bool> first;
-  // Both are queued before either can be answered.
+  // Made in one go on the loop's thread: the first may be answered before or after the second reaches the queue.
   reply_future second;
   loop->run_sync([&] {
     api->call(api_requests::pause(), 10s, [&](const result<api_reply>& reply) {
@@ -223,6 +251,16 @@ TEST_F(channel_test, a_completion_may_destroy_its_channel) {
   });
   EXPECT_TRUE(first.get_future().get());
   EXPECT_EQ(second.get().error().code, errc::cancelled);
+}
+
+TEST_F(channel_test, a_call_still_on_its_way_to_the_loop_is_cancelled_too) {
+  auto api = std::make_unique<curl_api_channel>(loop, socket);
+  reply_future reply;
+  loop->run_sync([&] {
+    reply = send(*api, api_requests::pause());  // posted behind this
+    api.reset();
+  });
+  EXPECT_EQ(reply.get().error().code, errc::cancelled);
 }
 
 TEST_F(channel_test, calls_from_many_threads_are_all_answered) {
