@@ -1,10 +1,12 @@
 #include "base/image_digest.hpp"
 
+#include <sys/stat.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <string>
 
 #include "base/data_extents.hpp"
 #include "base/file.hpp"
@@ -46,6 +48,17 @@ std::uint64_t image_checksum(std::span<const std::uint64_t> chunk_checksums) noe
 }
 
 result<std::vector<std::uint64_t>> checksum_image_file(int fd, std::uint64_t size) {
+  if (size % page_size != 0) {
+    return error{errc::invalid_argument, 0,
+                 "an image of " + std::to_string(size) + " bytes: must be a multiple of 4096"};
+  }
+  // Beyond its end a file looks like a hole, so a shortened one would pass for one that ends in zeros.
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) return errno_error("size of the image");
+  if (static_cast<std::uint64_t>(status.st_size) < size) {
+    return error{errc::corrupt, 0,
+                 "the image ends after " + std::to_string(status.st_size) + " of " + std::to_string(size) + " bytes"};
+  }
   auto extents = data_extents(fd, size);
   if (!extents) return std::move(extents).error();
   std::vector<std::uint64_t> digests(size / page_size, zero_page_digest());

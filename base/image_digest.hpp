@@ -30,7 +30,8 @@ std::vector<std::uint64_t> chunk_checksums(std::span<const std::uint64_t> page_d
 // The checksum of the whole image: XXH3-64 of its chunk checksums.
 std::uint64_t image_checksum(std::span<const std::uint64_t> chunk_checksums) noexcept;
 
-// Reads `size` bytes of the image file (holes unread) and returns its chunk checksums. Errors: corrupt (too short), io.
+// Reads `size` bytes of the image file (holes unread) and returns its chunk checksums. Errors: invalid_argument
+// (no whole number of pages), corrupt (too short), io.
 result<std::vector<std::uint64_t>> checksum_image_file(int fd, std::uint64_t size);
 
 }  // namespace coppice
