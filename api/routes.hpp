@@ -19,7 +19,7 @@ struct route_answer {
   unsigned status = 200;
   std::string body = {};
   std::string content_type = "application/json";
-  std::string allow = {};                // the methods there are, with a 405
+  std::string allow = {};           // the methods there are, with a 405
   std::string_view route = "none";  // the route's pattern, for metrics; static text
 };
 

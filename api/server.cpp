@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -39,6 +40,8 @@ struct api_server::impl {
   void closed();
 
   asio::io_context context{1};
+  // A connection that waits for the control plane has nothing pending: the thread must stay for its answer.
+  asio::executor_work_guard<asio::io_context::executor_type> stay{context.get_executor()};
   tcp::acceptor acceptor{context};
   asio::steady_timer retry{context};
   server_core core;

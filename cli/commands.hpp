@@ -1,0 +1,51 @@
+// The commands of `coppice` that talk to a running coppiced. Each returns the exit code.
+#pragma once
+
+#include <cstdint>
+#include <ostream>
+#include <string>
+
+#include "api/client.hpp"
+
+namespace coppice {
+
+// Where a command talks to and prints to.
+struct command_context {
+  api_client client;
+  bool json = false;      // print the server's JSON instead of a table
+  bool progress = false;  // show progress on `err`: it is a terminal
+  std::ostream& out;
+  std::ostream& err;
+};
+
+struct snapshot_create_arguments {
+  std::string tag;
+  std::string kernel;
+  std::string rootfs;  // empty: none
+  std::string boot_args;
+  std::uint64_t memory_bytes = 0;
+  unsigned vcpus = 1;
+};
+
+struct branch_arguments {
+  std::string id;
+  std::string tag;  // empty: the daemon chooses
+  std::string mode = "live";
+  bool wait = true;
+};
+
+int list_snapshots(const command_context& context);
+int show_snapshot(const command_context& context, const std::string& tag);
+int create_snapshot(const command_context& context, const snapshot_create_arguments& arguments);
+int verify_snapshot(const command_context& context, const std::string& tag);
+int remove_snapshot(const command_context& context, const std::string& tag);
+int list_sandboxes(const command_context& context);
+int show_sandbox(const command_context& context, const std::string& id);
+int create_sandboxes(const command_context& context, const std::string& tag, unsigned n);
+int remove_sandbox(const command_context& context, const std::string& id);
+int branch_sandbox(const command_context& context, const branch_arguments& arguments);
+
+// Prints "coppice: <message>" and returns the exit code of the failure's kind.
+int report_failure(std::ostream& err, const error& failure);
+
+}  // namespace coppice
