@@ -37,7 +37,7 @@ class [[nodiscard]] result {
   }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
-  T&& operator*() && { return std::move(*this).value(); }
+  T operator*() && { return std::move(*this).value(); }  // by value: what it is taken from is about to end
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
 
