@@ -27,7 +27,7 @@ std::string shown(const json& object, const char* name) {
 
 std::uint64_t number(const json& object, const char* name) {
   const auto found = object.find(name);
-  return found != object.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
+  return found != object.end() && found->is_number_integer() ? found->get<std::uint64_t>() : 0;
 }
 
 std::string shown_bytes(const json& object, const char* name) {

@@ -75,7 +75,7 @@ std::string milliseconds(double microseconds) {
 
 std::uint64_t field(const json& object, const char* name) {
   const auto found = object.find(name);
-  return found != object.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
+  return found != object.end() && found->is_number_integer() ? found->get<std::uint64_t>() : 0;
 }
 
 }  // namespace
