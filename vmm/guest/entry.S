@@ -1,72 +1,91 @@
-# Entry of the journal guest: long mode, identity-mapped, RSI = boot_params (Linux's 64-bit boot protocol, as Firecracker and
-# coppice-vmm enter a kernel), and the way of the other vCPUs from INIT/SIPI's real mode to the same state.
+// Entry points of the journal guest: from the VMM (64-bit Linux boot protocol), from a SIPI, and from exceptions.
+
         .section .text.entry, "ax"
-        .globl _start
         .code64
+        .globl _start
 _start:
         cli
-        lea     stacks_end(%rip), %rsp
-        mov     %rsi, %rdi
+        cld
+        leaq    bsp_stack_top(%rip), %rsp
+        xorl    %ebp, %ebp
+        movq    %rsi, %rdi              // boot_params
         call    guest_main
-0:      hlt
-        jmp     0b
+1:      hlt
+        jmp     1b
 
-        # Copied to 0x10000 (SIPI vector 0x10). Runs there in real mode, CS = 0x1000.
-        .globl trampoline
-        .globl trampoline_end
+// A vCPU that was started by guest_main, in long mode by now, on the stack of its own that guest_main chose.
+        .globl ap_long_mode
+ap_long_mode:
+        cld
+        xorl    %ebp, %ebp
+        call    ap_main
+1:      hlt
+        jmp     1b
+
+// Copied to 0x10000 (SIPI vector 0x10) by guest_main, which also fills in ap_cr3 and ap_stack there. Real mode, CS = 0x1000.
+// The absolute addresses are those of the copy.
+        .set    copy, 0x10000
         .code16
-trampoline:
+        .globl  ap_trampoline, ap_trampoline_end, ap_cr3, ap_stack
+ap_trampoline:
         cli
-        mov     %cs, %ax
-        mov     %ax, %ds
-        lgdtl   trampoline_gdt_pointer - trampoline
-        mov     $0x20, %eax                     # PAE
-        mov     %eax, %cr4
-        mov     $0x9000, %eax                   # the page tables that the first vCPU was entered with
-        mov     %eax, %cr3
-        mov     $0xc0000080, %ecx               # EFER: long mode
+        movw    %cs, %ax
+        movw    %ax, %ds
+        lgdtl   (ap_gdt_pointer - ap_trampoline)
+        movl    %cr4, %eax
+        orl     $0x20, %eax             // PAE
+        movl    %eax, %cr4
+        movl    (ap_cr3 - ap_trampoline), %eax
+        movl    %eax, %cr3
+        movl    $0xc0000080, %ecx
         rdmsr
-        or      $0x100, %eax
+        orl     $0x100, %eax            // LME
         wrmsr
-        mov     $0x80000011, %eax               # paging, protection
-        mov     %eax, %cr0
-        ljmpl   $0x08, $(0x10000 + trampoline_long - trampoline)
+        movl    %cr0, %eax
+        orl     $0x80000001, %eax       // PG, PE
+        movl    %eax, %cr0
+        ljmpl   $0x08, $(copy + ap_in_long_mode - ap_trampoline)
         .code64
-trampoline_long:
-        mov     $0x10, %eax
-        mov     %eax, %ds
-        mov     %eax, %es
-        mov     %eax, %ss
-        mov     $1, %edi                        # this vCPU's lane: the next free number
-        lea     next_lane, %rax
-        lock xadd %rdi, (%rax)
-        mov     %rdi, %rsp                      # a stack of 4 KiB a lane, below that of lane 0
-        neg     %rsp
-        shl     $12, %rsp
-        add     $stacks_end, %rsp
-        mov     $ap_main, %rax
-        call    *%rax
-0:      hlt
-        jmp     0b
+ap_in_long_mode:
+        movw    $0x10, %ax
+        movw    %ax, %ds
+        movw    %ax, %es
+        movw    %ax, %ss
+        movq    copy + (ap_stack - ap_trampoline), %rsp
+        movabsq $ap_long_mode, %rax
+        jmp     *%rax
         .balign 8
-trampoline_gdt:
+ap_cr3: .long   0, 0
+ap_stack:
         .quad   0
-        .quad   0x00af9b000000ffff              # 64-bit code
-        .quad   0x00cf93000000ffff              # data
-trampoline_gdt_pointer:
-        .word   trampoline_gdt_pointer - trampoline_gdt - 1
-        .long   0x10000 + trampoline_gdt - trampoline
-trampoline_end:
+ap_gdt: .quad   0
+        .quad   0x00af9b000000ffff
+        .quad   0x00cf93000000ffff
+ap_gdt_pointer:
+        .word   ap_gdt_pointer - ap_gdt - 1
+        .long   copy + ap_gdt - ap_trampoline
+ap_trampoline_end:
 
-        .data
-        .globl next_lane
-        .balign 8
-next_lane:
-        .quad   1
+// One stub per exception; they are 16 bytes apart. exception_main(vector, frame) does not return.
+        .text
+        .balign 16
+        .globl  exception_stubs
+exception_stubs:
+        .set    vector, 0
+        .rept   32
+        .balign 16
+        movl    $vector, %edi
+        movq    %rsp, %rsi
+        jmp     exception_common
+        .set    vector, vector + 1
+        .endr
+exception_common:
+        cld
+        andq    $-16, %rsp
+        call    exception_main
 
         .bss
-        .balign 4096
-        .skip   4 * 4096
-stacks_end:
-
+        .balign 16
+        .space  16384
+bsp_stack_top:
         .section .note.GNU-stack, "", @progbits
