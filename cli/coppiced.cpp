@@ -34,14 +34,17 @@ int fail(const error& failure) {
 int serve(const settings& chosen, const listen_address& address, const sigset_t& signals) {
   log_to_stderr("coppiced", chosen.log_level);
   metrics registry;
-  auto plane = start_daemon({.root = chosen.root, .vmm = chosen.vmm}, registry);
+  daemon_options options;
+  options.root = chosen.root;
+  options.vmm = chosen.vmm;
+  auto plane = start_daemon(options, registry);
   if (!plane.ok()) return fail(plane.error());
   registry.build_info(COPPICE_VERSION, (*plane)->vmm().app_name + " " + (*plane)->vmm().version);
-  api_server_options options;
-  options.on_request = [&registry](std::string_view route, std::string_view method, int status, double seconds) {
+  api_server_options serving;
+  serving.on_request = [&registry](std::string_view route, std::string_view method, int status, double seconds) {
     registry.http_request(route, method, status, seconds);
   };
-  auto server = api_server::start(address.ip, address.port, **plane, std::move(options));
+  auto server = api_server::start(address.ip, address.port, **plane, std::move(serving));
   if (!server.ok()) {
     (*plane)->stop();
     return fail(server.error());
