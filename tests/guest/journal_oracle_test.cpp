@@ -20,17 +20,17 @@ class simulated_guest {
     for (std::uint64_t lane = 0; lane < lanes; ++lane) {
       lane_header& made = header(lane);
       made.magic = journal::magic;
-      made.version = journal::version;
+      made.version = journal::layout_version;
       made.lane = lane;
       made.lanes = lanes;
       made.pages = pages;
-      made.base_address = journal::lanes_address + lane * pages * page_size;
-      made.write_pattern = static_cast<std::uint64_t>(writes);
+      made.base = journal::lanes_address + lane * pages * page_size;
+      made.pattern = static_cast<std::uint64_t>(writes);
     }
   }
 
   lane_header& header(std::uint64_t lane = 0) {
-    return *reinterpret_cast<lane_header*>(memory_.data() + journal::header_address + lane * page_size);
+    return *reinterpret_cast<lane_header*>(memory_.data() + journal::header_address(lane));
   }
   void run(std::uint64_t steps, std::uint64_t lane = 0) {
     for (std::uint64_t i = 0; i < steps; ++i) {
@@ -40,10 +40,11 @@ class simulated_guest {
     }
   }
   std::uint64_t page(std::uint64_t n, std::uint64_t lane = 0) {
-    return journal::page_of_step(n, lane, header(lane).pages, static_cast<pattern>(header(lane).write_pattern));
+    return journal::page_of_step(static_cast<journal::pattern>(header(lane).pattern), header(lane).seed, lane,
+                                 header(lane).pages, n);
   }
   void set(std::uint64_t page, std::uint64_t first, std::uint64_t last, std::uint64_t lane = 0) {
-    std::byte* const at = memory_.data() + header(lane).base_address + page * page_size;
+    std::byte* const at = memory_.data() + header(lane).base + page * page_size;
     std::memcpy(at, &first, 8);
     std::memcpy(at + page_size - 8, &last, 8);
   }
@@ -75,7 +76,7 @@ TEST_P(journal_oracle, lets_the_next_step_be_half_done_but_no_other) {
   guest.run(5000);
   std::uint64_t old = 0;
   const std::uint64_t page = guest.page(5001);
-  std::memcpy(&old, guest.memory_.data() + guest.header().base_address + page * page_size, 8);
+  std::memcpy(&old, guest.memory_.data() + guest.header().base + page * page_size, 8);
   guest.set(page, 5001, old);
   EXPECT_EQ(guest.check().bad_pages(), 0U);
   guest.set(page, 5001, 5001);
@@ -128,7 +129,7 @@ TEST(journal_reading, reports_the_longest_stall_since_an_earlier_reading) {
   guest.run(300);
   const auto add = [&](std::uint64_t milliseconds) {
     lane_header& header = guest.header();
-    header.ring[header.stall_count++ % journal::ring_size] = {
+    header.ring[header.stalls++ % journal::stall_ring_size] = {
         header.step, static_cast<std::uint64_t>(tsc_hertz() * 1e-3) * milliseconds};
   };
   add(50);
@@ -145,7 +146,7 @@ TEST(journal_reading, reports_the_longest_stall_since_an_earlier_reading) {
 TEST(journal_sequence, every_pattern_reaches_pages_and_stays_in_bounds) {
   for (const pattern writes : {pattern::random, pattern::sequential, pattern::zipf}) {
     std::vector<std::uint64_t> hits(100);
-    for (std::uint64_t n = 101; n <= 20'100; ++n) ++hits.at(journal::page_of_step(n, 1, 100, writes));
+    for (std::uint64_t n = 101; n <= 20'100; ++n) ++hits.at(journal::page_of_step(writes, 1, 1, 100, n));
     if (writes == pattern::zipf) {
       EXPECT_GT(hits[0], 20 * std::max<std::uint64_t>(hits[99], 1)) << "a few pages take most writes";
     } else {

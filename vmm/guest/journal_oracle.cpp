@@ -17,18 +17,17 @@ using journal::lane_header;
 
 // Lane i's header; nullptr if the memory ends before it or it is none.
 const lane_header* header_at(std::span<const std::byte> memory, std::uint64_t lane) {
-  const std::uint64_t offset = journal::header_address + lane * page_size;
-  if (offset + page_size > memory.size()) return nullptr;
+  const std::uint64_t offset = journal::header_address(lane);
+  if (offset + journal::header_stride > memory.size()) return nullptr;
   const auto* header = reinterpret_cast<const lane_header*>(memory.data() + offset);  // page-aligned, plain integers
   return header->magic == journal::magic ? header : nullptr;
 }
 
 result<void> check_header(const lane_header& header, std::uint64_t lane, std::size_t memory_size) {
-  const bool fits =
-      header.base_address <= memory_size && header.pages <= (memory_size - header.base_address) / page_size;
-  if (header.version != journal::version || header.lane != lane || header.lanes == 0 ||
+  const bool fits = header.base <= memory_size && header.pages <= (memory_size - header.base) / page_size;
+  if (header.version != journal::layout_version || header.lane != lane || header.lanes == 0 ||
       header.lanes > journal::max_lanes || header.pages == 0 || !fits ||
-      header.write_pattern > static_cast<std::uint64_t>(journal::pattern::zipf)) {
+      header.pattern > static_cast<std::uint64_t>(journal::pattern::zipf)) {
     return error{errc::corrupt, 0, "the journal's header of lane " + std::to_string(lane) + " makes no sense"};
   }
   return {};
@@ -37,11 +36,11 @@ result<void> check_header(const lane_header& header, std::uint64_t lane, std::si
 // The step that each page of the lane must hold: the last one that wrote it, found by walking backwards from the
 // image's.
 std::vector<std::uint64_t> expected_steps(const lane_header& header) {
-  const auto writes = static_cast<journal::pattern>(header.write_pattern);
+  const auto writes = static_cast<journal::pattern>(header.pattern);
   std::vector<std::uint64_t> expected(header.pages, 0);
   std::uint64_t missing = std::min(header.pages, header.step);
   for (std::uint64_t n = header.step; n > 0 && missing > 0; --n) {
-    std::uint64_t& page = expected[journal::page_of_step(n, header.lane, header.pages, writes)];
+    std::uint64_t& page = expected[journal::page_of_step(writes, header.seed, header.lane, header.pages, n)];
     if (page != 0) continue;
     page = n;
     --missing;
@@ -52,11 +51,11 @@ std::vector<std::uint64_t> expected_steps(const lane_header& header) {
 void check_lane(std::span<const std::byte> memory, const lane_header& header, journal_report& report) {
   const auto expected = expected_steps(header);
   const std::uint64_t next = header.step + 1;
-  const std::uint64_t next_page =
-      journal::page_of_step(next, header.lane, header.pages, static_cast<journal::pattern>(header.write_pattern));
+  const std::uint64_t next_page = journal::page_of_step(static_cast<journal::pattern>(header.pattern), header.seed,
+                                                        header.lane, header.pages, next);
   for (std::uint64_t page = 0; page < header.pages; ++page) {
     std::uint64_t first = 0, last = 0;
-    const std::byte* const at = memory.data() + header.base_address + page * page_size;
+    const std::byte* const at = memory.data() + header.base + page * page_size;
     std::memcpy(&first, at, sizeof first);
     std::memcpy(&last, at + page_size - sizeof last, sizeof last);
     const std::uint64_t wanted = expected[page];
@@ -120,11 +119,11 @@ result<journal_reading> read_journal(std::span<const std::byte> memory, const jo
     if (header == nullptr) continue;
     reading.steps += header->step;
     reading.gaps += header->gaps;
-    const std::uint64_t count = header->stall_count;
+    const std::uint64_t count = header->stalls;
     reading.stall_count[lane] = count;
-    const std::uint64_t oldest = count > journal::ring_size ? count - journal::ring_size : 0;
+    const std::uint64_t oldest = count > journal::stall_ring_size ? count - journal::stall_ring_size : 0;
     for (std::uint64_t i = std::max(oldest, std::min(since.stall_count[lane], count)); i < count; ++i) {
-      const std::uint64_t cycles = header->ring[i % journal::ring_size].cycles;
+      const std::uint64_t cycles = header->ring[i % journal::stall_ring_size].cycles;
       longest = std::max(longest, cycles);
     }
   }
