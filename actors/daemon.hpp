@@ -1,0 +1,30 @@
+// The daemon's inside: opens the parts and puts the actors on top.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "actors/control_plane.hpp"
+#include "actors/services.hpp"
+
+namespace coppice {
+
+struct daemon_options {
+  std::filesystem::path root;  // created if need be; all the daemon's files are below it
+  std::filesystem::path vmm;   // a Firecracker, or coppice-vmm
+  daemon_limits limits;
+  branch_deadlines deadlines;
+  copy_engine_options engine;
+  std::uint64_t keep_free_bytes = 64 * mib;
+  unsigned workers = 4;  // threads for what blocks
+};
+
+// Opens store, VMM and copy engine and starts the actors. Blocks for some 100 ms. `meters` outlives the result.
+// Errors: invalid_argument (the root's path is too long), conflict (another daemon holds the root), not_found (no such
+// VMM), unsupported (no userfaultfd or io_uring here), io.
+result<std::unique_ptr<control_plane>> start_daemon(const daemon_options& options, metrics& meters);
+
+// The actors alone, over parts that outlive the result. CAF runs on two threads of its own.
+std::unique_ptr<control_plane> make_control_plane(services_ptr with);
+
+}  // namespace coppice

@@ -1,0 +1,106 @@
+// The registry and supervisor of a host: sandboxes, branches in flight, and who may begin what.
+#pragma once
+
+#include <caf/typed_event_based_actor.hpp>
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "actors/error_bridge.hpp"
+#include "actors/messages.hpp"
+#include "actors/services.hpp"
+#include "vmm/guest/journal_oracle.hpp"
+
+namespace coppice {
+
+// One per daemon. Answers the API's requests; all state is its own.
+class fleet final : public fleet_handle::base {
+ public:
+  fleet(caf::actor_config& config, services_ptr with);
+  behavior_type make_behavior() override;
+  void on_exit() override;
+  const char* name() const override { return "fleet"; }
+
+ private:
+  struct sandbox_entry {
+    sandbox_info info;
+    instance_handle vm;
+    pin_ptr origin;                                // the snapshot it came from
+    std::optional<journal_reading> journal_since;  // at the last reset
+    bool stuck = false;
+    bool deleting = false;
+    std::set<std::uint64_t> branches;  // in flight
+  };
+  // A snapshot in the making: a branch, or a base.
+  struct making {
+    snapshot_info info;
+    std::string sandbox;  // empty for a base
+    coordinator_handle worker;
+    std::weak_ptr<copy_session> session;
+    reply<snapshot_info> answer;
+    bool wait = true;
+    bool answered = false;
+  };
+  // One create_sandboxes: all or none.
+  struct creation {
+    reply<std::vector<sandbox_info>> answer;
+    std::vector<std::string> ids;
+    std::size_t left = 0;
+    std::optional<error> failure;
+  };
+  struct pending_start {
+    std::string id;
+    std::shared_ptr<creation> part_of;
+  };
+
+  // fleet.cpp: sandboxes.
+  void create_sandboxes(const ask::create_sandboxes& ask);
+  void spawn_sandboxes(const ask::create_sandboxes& ask, const pin_ptr& pin);
+  void start_next();
+  void start_ended(const pending_start& which, result<instance_started> outcome);
+  void finish_creation(const creation& all);
+  void delete_sandbox(const ask::delete_sandbox& ask);
+  void forget(const std::string& id);
+  void when_down(const instance_down& down);
+  void list_sandboxes(const ask::sandboxes& ask);
+  sandbox_info describe(const sandbox_entry& entry) const;
+  void journal(const ask::journal& ask);
+  void count_instances();
+  void stop(const ask::stop& ask);
+  void stop_goes_on();
+  void stop_instances();
+
+  // fleet_branches.cpp
+  void branch(const ask::branch& ask);
+  result<std::string> admit(const ask::branch& ask);
+  void begin(std::uint64_t id);
+  void when_resumed(const branch_resumed& event);
+  void when_ended(const branch_ended& event);
+  void coordinator_died(const caf::down_msg& down);
+  void abort_branches_of(const sandbox_entry& entry, const error& reason);
+
+  // fleet_snapshots.cpp
+  void create_snapshot(const ask::create_snapshot& ask);
+  void list_snapshots(const ask::snapshots& ask);
+  void find_snapshot(const ask::snapshot& ask);
+  void delete_snapshot(const ask::delete_snapshot& ask);
+  void verify(const ask::verify& ask);
+  std::vector<snapshot_info> unfinished() const;
+  static snapshot_info describe(const snapshot_record& record, const std::string& note);
+  bool is_taken(const std::string& tag) const;
+
+  const services_ptr with_;
+  store_handle store_;
+  std::map<std::string, sandbox_entry> sandboxes_;
+  std::map<std::uint64_t, making> making_;
+  std::map<std::string, snapshot_info> failed_;
+  std::map<std::string, std::string> notes_;  // of snapshots that are ready
+  std::uint64_t next_id_ = 1;
+  std::deque<pending_start> starts_;
+  unsigned starting_ = 0;
+  bool stopping_ = false;
+  std::vector<reply<void>> stops_;
+};
+
+}  // namespace coppice

@@ -1,0 +1,136 @@
+// The fleet's snapshots: the store's, and those in the making or failed.
+#include <algorithm>
+#include <ctime>
+
+#include "actors/base_builder.hpp"
+#include "actors/fleet.hpp"
+#include "base/image_digest.hpp"
+#include "base/tag.hpp"
+
+namespace coppice {
+namespace {
+
+constexpr auto store_deadline = std::chrono::seconds(30);
+constexpr auto verify_deadline = std::chrono::minutes(30);
+
+error no_snapshot(const std::string& tag) {
+  return {errc::not_found, 0, "no snapshot '" + tag + "'"};
+}
+
+}  // namespace
+
+snapshot_info fleet::describe(const snapshot_record& record, const std::string& note) {
+  snapshot_info info;
+  info.tag = record.tag;
+  info.dir = record.directory;
+  info.created_at_unix = record.created_at_unix;
+  if (!record.branched_from.empty()) info.branched_from = record.branched_from;
+  if (!record.parent_tag.empty()) info.parent_tag = record.parent_tag;
+  info.status = snapshot_status::ready;
+  info.bootable = true;
+  info.mode = record.mode;
+  info.note = note;
+  info.vmm = record.vmm;
+  info.memory_bytes = record.memory_bytes;
+  info.vcpus = record.vcpus;
+  info.pause = record.pause;
+  info.copy = record.copy;
+  if (!record.memory_chunk_checksums.empty()) info.memory_checksum = image_checksum(record.memory_chunk_checksums);
+  info.total_pages = record.memory_bytes / page_size;
+  info.copied_pages = info.total_pages;
+  return info;
+}
+
+bool fleet::is_taken(const std::string& tag) const {
+  return std::any_of(making_.begin(), making_.end(), [&](const auto& entry) { return entry.second.info.tag == tag; });
+}
+
+std::vector<snapshot_info> fleet::unfinished() const {
+  std::vector<snapshot_info> infos;
+  for (const auto& [id, entry] : making_) {
+    auto info = entry.info;
+    if (const auto session = entry.session.lock()) info.copied_pages = session->progress().settled_pages;
+    infos.push_back(std::move(info));
+  }
+  for (const auto& [tag, info] : failed_) infos.push_back(info);
+  return infos;
+}
+
+void fleet::create_snapshot(const ask::create_snapshot& ask) {
+  if (stopping_) return ask.answer(error{errc::unavailable, 0, "the daemon is stopping"});
+  const auto& tag = ask.request.tag;
+  if (auto valid = validate_tag(tag); !valid) return ask.answer(valid.error());
+  if (is_taken(tag)) return ask.answer(error{errc::already_exists, 0, "snapshot '" + tag + "' is in the making"});
+  if (making_.size() >= with_->limits.branches)
+    return ask.answer(error{errc::unavailable, 0,
+                            std::to_string(making_.size()) + " snapshots are in the making, the limit of this host"});
+  failed_.erase(tag);
+  const auto id = next_id_++;
+  snapshot_info info;
+  info.tag = tag;
+  info.status = snapshot_status::writing;
+  info.created_at_unix = static_cast<std::uint64_t>(std::time(nullptr));
+  info.memory_bytes = ask.request.memory_bytes;
+  info.vcpus = ask.request.vcpus;
+  info.total_pages = info.memory_bytes / page_size;
+  auto worker = home_system().spawn<base_builder>(with_, base_job{id, ask.request, store_, fleet_handle(this)});
+  monitor(worker);
+  making_.emplace(id, making{info, {}, worker, {}, ask.answer, true, false});
+  send(worker, begin_branch{});
+}
+
+void fleet::list_snapshots(const ask::snapshots& ask) {
+  request(store_, store_deadline, coppice::list_snapshots{})
+      .then(
+          [this, ask](const snapshot_list& list) {
+            std::vector<snapshot_info> infos;
+            for (const auto& record : list.records) {
+              const auto note = notes_.find(record.tag);
+              infos.push_back(describe(record, note == notes_.end() ? "" : note->second));
+            }
+            for (auto& info : unfinished()) {  // the store may be a little ahead of us
+              if (std::none_of(infos.begin(), infos.end(), [&](const auto& other) { return other.tag == info.tag; }))
+                infos.push_back(std::move(info));
+            }
+            ask.answer(std::move(infos));
+          },
+          [ask](const caf::error& failure) { ask.answer(from_caf(failure)); });
+}
+
+void fleet::find_snapshot(const ask::snapshot& ask) {
+  auto find = [tag = ask.tag, answer = ask.answer](result<std::vector<snapshot_info>> all) {
+    if (!all) return answer(std::move(all).error());
+    const auto found = std::find_if(all->begin(), all->end(), [&](const auto& info) { return info.tag == tag; });
+    if (found == all->end()) return answer(no_snapshot(tag));
+    answer(std::move(*found));
+  };
+  list_snapshots({reply<std::vector<snapshot_info>>(std::move(find))});
+}
+
+void fleet::delete_snapshot(const ask::delete_snapshot& ask) {
+  if (auto valid = validate_tag(ask.tag); !valid) return ask.answer(valid.error());
+  if (is_taken(ask.tag)) return ask.answer(error{errc::conflict, 0, "snapshot '" + ask.tag + "' is in the making"});
+  if (failed_.erase(ask.tag) > 0) return ask.answer({});
+  std::string users;
+  for (const auto& [id, entry] : sandboxes_) {
+    if (entry.info.snapshot_tag == ask.tag) users += (users.empty() ? "" : ", ") + id;
+  }
+  if (!users.empty())
+    return ask.answer(
+        error{errc::conflict, 0, "snapshot '" + ask.tag + "' is in use by " + users + ": delete them first"});
+  request(store_, store_deadline, remove_snapshot{ask.tag})
+      .then(
+          [this, ask](const finished&) {
+            notes_.erase(ask.tag);
+            ask.answer({});
+          },
+          [ask](const caf::error& failure) { ask.answer(from_caf(failure)); });
+}
+
+void fleet::verify(const ask::verify& ask) {
+  request(store_, verify_deadline, verify_snapshot{ask.tag})
+      .then([ask](const verify_report& report) { ask.answer(report); },
+            [ask](const caf::error& failure) { ask.answer(from_caf(failure)); });
+}
+
+}  // namespace coppice

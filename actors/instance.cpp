@@ -1,0 +1,246 @@
+#include "actors/instance.hpp"
+
+#include <algorithm>
+
+#include "actors/error_bridge.hpp"
+#include "base/log.hpp"
+#include "vmm/api_requests.hpp"
+
+namespace coppice {
+namespace {
+constexpr auto first_backoff = std::chrono::milliseconds(10);
+constexpr auto last_backoff = std::chrono::milliseconds(1000);
+}  // namespace
+
+instance::instance(caf::actor_config& config, services_ptr with, instance_spec spec)
+    : instance_handle::base(config),
+      with_(std::move(with)),
+      spec_(std::move(spec)),
+      folder_{with_->run_dir / spec_.id},
+      live_(std::holds_alternative<restore_spec>(spec_.from) && with_->vmm.capabilities().live()) {}
+
+instance::behavior_type instance::make_behavior() {
+  return {
+      [](const continuation& next) { next.what->run(); },
+      [this](const start_instance&) { return start(); },
+      [this](const struct take_turn& ask) { return take_turn(ask); },
+      [this](const struct give_back& ask) { give_back(ask.branch, true); },
+      [this](const give_back_pause& ask) { give_back(ask.branch, false); },
+      [this](const struct begin_copy&) { return begin_copy(); },
+      [this](const pause_vm& ask) { return pause(ask); },
+      [this](const snapshot_vm& ask) { return snapshot(ask); },
+      [this](const resume_vm& ask) { return resume(ask); },
+      [this](const set_diff_base& ask) {
+        diff_base_ = ask.base;
+        no_base_.clear();
+      },
+      [this](const stop_instance&) { return stop(); },
+      [this](const get_memory&) -> caf::result<guest_ram> {
+        if (memory_) return guest_ram{memory_};
+        return to_caf({errc::unsupported, 0, "the memory of " + spec_.id + " is not shared with the daemon"});
+      },
+  };
+}
+
+// Whatever the reason: the VMM and what belongs to it are gone soon after, and nobody here waits for that.
+void instance::on_exit() {
+  state_ = instance_state::gone;
+  auto doomed = std::make_shared<prepared>(prepared{std::move(vmm_), std::move(memory_)});
+  with_->pool->post([doomed, guard = std::move(protected_), path = folder_.path]() mutable {
+    guard.reset();
+    doomed->vmm.reset();
+    doomed->memory.reset();
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  });
+  for (auto& promise : stops_) promise.deliver(finished{});
+  stops_.clear();
+  starting_ = {};
+  resuming_ = {};
+}
+
+caf::result<turn_grant> instance::take_turn(const struct take_turn& ask) {
+  if (state_ == instance_state::starting || state_ == instance_state::gone) return illegal("branch");
+  auto promise = make_response_promise<turn_grant>();
+  const auto grant = [this, promise]() mutable { promise.deliver(turn_grant{diff_base_, no_base_}); };
+  if (ask.bitmap)
+    bitmap_turn_.ask(ask.branch, [this, branch = ask.branch, grant] { pause_turn_.ask(branch, grant); });
+  else
+    pause_turn_.ask(ask.branch, grant);
+  return promise;
+}
+
+void instance::give_back(std::uint64_t branch, bool bitmap_too) {
+  if (bitmap_too) bitmap_turn_.give_back(branch);
+  if (pause_turn_.holder() != branch || state_ == instance_state::running) {
+    pause_turn_.give_back(branch);
+    return;
+  }
+  pause_turn_due_ = branch;
+  if (state_ == instance_state::paused || state_ == instance_state::pausing) {
+    if (!resuming_.pending()) retry_resume();
+  }
+}
+
+caf::result<memory_session> instance::begin_copy() {
+  if (!live_) {
+    const auto missing = with_->vmm.capabilities().missing_for_live();
+    return to_caf(
+        {errc::unsupported, 0, "no live branch with this VMM: it lacks " + missing + "; use mode full or diff"});
+  }
+  if (!is_legal(state_, instance_command::begin_copy)) return illegal("begin a copy");
+  auto session = protected_->begin();
+  if (!session) return to_caf(session.error());
+  return memory_session{share_offloaded(with_->pool, std::move(*session))};
+}
+
+caf::result<finished> instance::pause(const pause_vm& ask) {
+  if (!is_legal(state_, instance_command::pause)) return illegal("pause");
+  state_ = instance_state::pausing;
+  auto promise = make_response_promise<finished>();
+  call(api_requests::pause(), ask.deadline, [this, promise](result<api_reply> answer) mutable {
+    if (!answer) {
+      promise.deliver(to_caf(answer.error()));
+      return;
+    }
+    if (state_ == instance_state::pausing && !resuming_.pending()) state_ = instance_state::paused;
+    promise.deliver(finished{});
+  });
+  return promise;
+}
+
+caf::result<finished> instance::snapshot(const snapshot_vm& ask) {
+  if (!is_legal(state_, instance_command::snapshot)) return illegal("snapshot");
+  auto request = api_requests::snapshot_vmstate_only(ask.vmstate);
+  if (ask.kind != vm_snapshot::vmstate_only) {
+    // From here on the bitmap may have been reset, until set_diff_base says from where it counts.
+    diff_base_.reset();
+    no_base_ = "the last full or diff branch did not complete";
+    request = ask.kind == vm_snapshot::full ? api_requests::snapshot_full(ask.vmstate, ask.memory)
+                                            : api_requests::snapshot_diff(ask.vmstate, ask.memory);
+  }
+  auto promise = make_response_promise<finished>();
+  call(std::move(request), ask.deadline, [promise](result<api_reply> answer) mutable {
+    if (answer)
+      promise.deliver(finished{});
+    else
+      promise.deliver(to_caf(answer.error()));
+  });
+  return promise;
+}
+
+caf::result<finished> instance::resume(const resume_vm& ask) {
+  if (!is_legal(state_, instance_command::resume)) return illegal("resume");
+  if (state_ == instance_state::running) return finished{};
+  if (state_ == instance_state::stuck)
+    return to_caf({errc::conflict, 0, spec_.id + " is stuck: its resume is retried"});
+  if (resuming_.pending()) return to_caf({errc::conflict, 0, spec_.id + " is being resumed already"});
+  resuming_ = make_response_promise<finished>();
+  auto promise = resuming_;
+  const auto attempt = ++resume_attempt_;
+  call(api_requests::resume(), ask.deadline, [this, attempt](result<api_reply> answer) {
+    when_resumed(attempt, answer ? result<void>{} : result<void>{answer.error()});
+  });
+  // The channel keeps the deadline; should it not, nobody may wait for it.
+  after(ask.deadline, [this, attempt] {
+    when_resumed(attempt, error{errc::deadline_exceeded, 0, "the VMM did not answer the resume"});
+  });
+  return promise;
+}
+
+void instance::when_resumed(std::uint64_t attempt, result<void> outcome) {
+  if (state_ == instance_state::gone || state_ == instance_state::running) return;
+  if (outcome) return running_again();  // an older attempt's late success is a success
+  if (attempt != resume_attempt_) return;
+  ++resume_attempt_;  // its timer and its late failure are stale
+  if (state_ != instance_state::stuck) {
+    state_ = instance_state::stuck;
+    backoff_ = first_backoff;
+    spdlog::error("ALARM {} is stuck: resume failed ({}); retrying until it runs", spec_.id, outcome.error().message());
+    send(spec_.fleet, instance_stuck{spec_.id, true});
+  }
+  if (resuming_.pending()) resuming_.deliver(to_caf(outcome.error()));
+  after(backoff_, [this] { retry_resume(); });
+  backoff_ = std::min(backoff_ * 2, last_backoff);
+}
+
+void instance::retry_resume() {
+  if (state_ == instance_state::gone || state_ == instance_state::running) return;
+  if (backoff_ < first_backoff) backoff_ = first_backoff;
+  const auto attempt = ++resume_attempt_;
+  const auto deadline = with_->deadlines.of(branch_step::resume);
+  call(api_requests::resume(), deadline, [this, attempt](result<api_reply> answer) {
+    when_resumed(attempt, answer ? result<void>{} : result<void>{answer.error()});
+  });
+  after(deadline, [this, attempt] {
+    when_resumed(attempt, error{errc::deadline_exceeded, 0, "the VMM did not answer the resume"});
+  });
+}
+
+void instance::running_again() {
+  ++resume_attempt_;
+  const bool was_stuck = state_ == instance_state::stuck;
+  state_ = instance_state::running;
+  backoff_ = {};
+  if (was_stuck) {
+    spdlog::warn("{} runs again", spec_.id);
+    send(spec_.fleet, instance_stuck{spec_.id, false});
+  }
+  if (resuming_.pending()) resuming_.deliver(finished{});
+  if (pause_turn_due_) pause_turn_.give_back(*std::exchange(pause_turn_due_, std::nullopt));
+}
+
+caf::result<finished> instance::stop() {
+  stopping_ = true;
+  auto promise = make_response_promise<finished>();
+  stops_.push_back(promise);
+  if (vmm_)
+    vmm_->kill();  // when_exited() answers
+  else if (state_ != instance_state::starting || !starting_.pending())
+    quit();
+  return promise;
+}
+
+void instance::when_exited(const exit_status& status) {
+  if (state_ == instance_state::gone) return;
+  const bool was_starting = state_ == instance_state::starting && starting_.pending();
+  if (was_starting && !stopping_) return start_failed({errc::io, 0, "the VMM ended: " + status.describe()});
+  state_ = instance_state::gone;
+  if (was_starting) starting_.deliver(to_caf({errc::cancelled, 0, "stopped while starting"}));
+  const auto how = stopping_ ? "stopped" : status.describe();
+  if (!stopping_) {
+    const auto failure = to_caf({errc::unavailable, 0, "the VMM of " + spec_.id + " ended (" + how + ")"});
+    if (resuming_.pending()) resuming_.deliver(failure);
+    with_->pool->post([id = spec_.id, how, log = folder_.log_file()] {
+      spdlog::warn("the VMM of {} ended ({}); its last words: {}", id, how, log_tail(log));
+    });
+    send(spec_.fleet, instance_down{spec_.id, how});
+    return quit(failure);
+  }
+  send(spec_.fleet, instance_down{spec_.id, how});
+  quit();
+}
+
+caf::error instance::illegal(std::string_view command) const {
+  return to_caf({errc::conflict, 0,
+                 spec_.id + " is " + std::string(row_of(state_).name) + ": can't " + std::string(command) + " now"});
+}
+
+void instance::call(api_request request, std::chrono::milliseconds deadline,
+                    std::function<void(result<api_reply>)> then) {
+  vmm_->api().call(std::move(request), deadline,
+                   [self = instance_handle(this), then = std::move(then)](result<api_reply> answer) mutable {
+                     run_in(self, [then, answer = std::move(answer)]() mutable { then(std::move(answer)); });
+                   });
+}
+
+void instance::after(std::chrono::milliseconds delay, std::function<void()> body) {
+  struct timer final : continuation::work {
+    explicit timer(std::function<void()> what) : what_(std::move(what)) {}
+    void run() override { what_(); }
+    std::function<void()> what_;
+  };
+  delayed_send(instance_handle(this), delay, continuation{std::make_shared<timer>(std::move(body))});
+}
+
+}  // namespace coppice

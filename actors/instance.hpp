@@ -1,0 +1,112 @@
+// One VM: its process, its API, its lifecycle. The only actor that talks to its VMM.
+#pragma once
+
+#include <caf/typed_event_based_actor.hpp>
+#include <functional>
+#include <optional>
+#include <variant>
+
+#include "actors/instance_states.hpp"
+#include "actors/messages.hpp"
+#include "actors/run_folder.hpp"
+#include "actors/services.hpp"
+#include "actors/turn_queue.hpp"
+
+namespace coppice {
+
+struct restore_spec {
+  pin_ptr snapshot;
+};
+struct boot_spec {
+  create_snapshot_request request;
+};
+struct instance_spec {
+  std::string id;
+  std::variant<restore_spec, boot_spec> from;
+  fleet_handle fleet;  // hears instance_stuck and instance_down
+};
+
+// Spawned by the fleet (or a base_builder); ends when its VMM ended, or by stop_instance. Never leaves its VMM paused
+// without a branch that holds the turn.
+class instance final : public instance_handle::base {
+ public:
+  instance(caf::actor_config& config, services_ptr with, instance_spec spec);
+  behavior_type make_behavior() override;
+  void on_exit() override;
+  const char* name() const override { return "instance"; }
+
+ private:
+  // What the pool made ready for the start.
+  struct prepared {
+    std::shared_ptr<running_vmm> vmm;
+    std::shared_ptr<guest_memory> memory;
+  };
+
+  // instance_start.cpp: one function a stage, in this order.
+  caf::typed_response_promise<instance_started> start();
+  static result<prepared> prepare(const services& with, const instance_spec& spec, bool live, instance_handle self,
+                                  instance* owner);
+  void when_prepared(result<prepared> ready);
+  void wait_for_api();
+  void load_snapshot();
+  void boot();
+  void send_all(std::vector<api_request> requests);
+  void listen_for_uffd();
+  void ask_for_uffd();
+  void when_handed_over(result<uffd_handover> handover);
+  void resume_first();
+  void started();
+  void start_failed(error failure);
+
+  // instance.cpp: commands.
+  caf::result<turn_grant> take_turn(const struct take_turn& ask);
+  void give_back(std::uint64_t branch, bool bitmap_too);
+  caf::result<memory_session> begin_copy();
+  caf::result<finished> pause(const pause_vm& ask);
+  caf::result<finished> snapshot(const snapshot_vm& ask);
+  caf::result<finished> resume(const resume_vm& ask);
+  caf::result<finished> stop();
+  void when_resumed(std::uint64_t attempt, result<void> outcome);
+  void retry_resume();
+  void running_again();
+  void when_exited(const exit_status& status);
+
+  caf::error illegal(std::string_view command) const;
+  // Sends one API request; `then` runs in this actor.
+  void call(api_request request, std::chrono::milliseconds deadline, std::function<void(result<api_reply>)> then);
+  void after(std::chrono::milliseconds delay, std::function<void()> body);
+  // Runs `work` in the pool, `then` with its result in this actor.
+  template <class Work, class Done>
+  void offload(Work work, Done then) {
+    with_->pool->post([self = instance_handle(this), work = std::move(work), then = std::move(then)]() mutable {
+      run_in(self, [then = std::move(then), answer = work()]() mutable { then(std::move(answer)); });
+    });
+  }
+
+  const services_ptr with_;
+  const instance_spec spec_;
+  const run_folder folder_;
+  const bool live_;  // the RAM is shared and known to the copy engine
+
+  instance_state state_ = instance_state::starting;
+  std::shared_ptr<running_vmm> vmm_;
+  std::shared_ptr<guest_memory> memory_;
+  std::shared_ptr<protected_memory> protected_;
+  caf::typed_response_promise<instance_started> starting_;
+  caf::actor_clock::time_point api_deadline_;
+  std::vector<api_request> boot_requests_;
+
+  turn_queue pause_turn_;
+  turn_queue bitmap_turn_;
+  std::optional<std::uint64_t> pause_turn_due_;  // given back while not resumed: released when it runs
+  pin_ptr diff_base_;
+  std::string no_base_;
+
+  std::uint64_t resume_attempt_ = 0;  // answers of older attempts are stale
+  caf::typed_response_promise<finished> resuming_;
+  std::chrono::milliseconds backoff_{};
+  bool stopping_ = false;
+  std::vector<caf::typed_response_promise<finished>> stops_;
+};
+
+}  // namespace coppice

@@ -1,0 +1,173 @@
+// The start of an instance, one function a stage.
+#include <fcntl.h>
+
+#include "actors/error_bridge.hpp"
+#include "actors/instance.hpp"
+#include "base/file.hpp"
+#include "base/log.hpp"
+#include "vmm/api_requests.hpp"
+#include "vmm/memory_image.hpp"
+
+namespace coppice {
+namespace {
+constexpr auto api_poll = std::chrono::milliseconds(5);
+constexpr auto api_patience = std::chrono::seconds(5);
+constexpr auto call_deadline = std::chrono::seconds(5);
+constexpr auto load_deadline = std::chrono::seconds(10);
+
+result<std::shared_ptr<guest_memory>> load_ram(const std::string& id, const snapshot_record& from) {
+  auto image = open_file(from.memory_path(), O_RDONLY);
+  if (!image) return std::move(image).error();
+  auto memory = guest_memory::create(id, from.memory_bytes);
+  if (!memory) return std::move(memory).error();
+  COPPICE_TRY(coppice::load_image(image->get(), *memory));
+  return std::make_shared<guest_memory>(std::move(*memory));
+}
+}  // namespace
+
+caf::typed_response_promise<instance_started> instance::start() {
+  starting_ = make_response_promise<instance_started>();
+  offload([with = with_, spec = spec_, live = live_, self = instance_handle(this),
+           this] { return prepare(*with, spec, live, self, this); },
+          [this](result<prepared> ready) { when_prepared(std::move(ready)); });
+  return starting_;
+}
+
+// In the pool: folder, RAM and process.
+result<instance::prepared> instance::prepare(const services& with, const instance_spec& spec, bool live,
+                                             instance_handle self, instance* owner) {
+  const run_folder folder{with.run_dir / spec.id};
+  std::error_code failure;
+  std::filesystem::create_directories(folder.path, failure);
+  if (failure) return error{errc::io, failure.value(), "create " + folder.path.string()};
+  prepared ready;
+  if (live) {
+    auto memory = load_ram(spec.id, *std::get<restore_spec>(spec.from).snapshot);
+    if (!memory) return std::move(memory).error();
+    ready.memory = std::move(*memory);
+  }
+  auto vmm = with.vmm.start({spec.id, folder.api_socket(), folder.log_file(), live}, [self, owner](exit_status status) {
+    run_in(self, [owner, status] { owner->when_exited(status); });  // it runs in the owner, so the owner lives
+  });
+  if (!vmm) return std::move(vmm).error();
+  ready.vmm = share_offloaded(with.pool, std::move(*vmm));
+  return ready;
+}
+
+void instance::when_prepared(result<prepared> ready) {
+  if (!ready) return start_failed(std::move(ready).error());
+  vmm_ = std::move(ready->vmm);
+  memory_ = std::move(ready->memory);
+  if (stopping_) return vmm_->kill();
+  api_deadline_ = clock().now() + api_patience;
+  wait_for_api();
+}
+
+void instance::wait_for_api() {
+  call(api_requests::describe(), call_deadline, [this](result<api_reply> answer) {
+    if (state_ == instance_state::gone || stopping_) return;
+    if (answer) return std::holds_alternative<restore_spec>(spec_.from) ? load_snapshot() : boot();
+    if (answer.error().code != errc::unavailable) return start_failed(answer.error());
+    if (clock().now() >= api_deadline_)
+      return start_failed({errc::deadline_exceeded, 0, "the VMM's API never answered"});
+    after(api_poll, [this] {
+      if (state_ == instance_state::starting && !stopping_) wait_for_api();
+    });
+  });
+}
+
+void instance::load_snapshot() {
+  const auto& from = *std::get<restore_spec>(spec_.from).snapshot;
+  // The VMM opens the daemon's memfd by its path in /proc: it runs as the same user, and the daemon outlives it.
+  const auto memory =
+      live_ ? std::filesystem::path("/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(memory_->fd()))
+            : from.memory_path();
+  call(api_requests::load_snapshot(from.vmstate_path(), memory, live_, true, false), load_deadline,
+       [this](result<api_reply> answer) {
+         if (state_ == instance_state::gone || stopping_) return;
+         if (!answer) return start_failed(answer.error());
+         diff_base_ = std::get<restore_spec>(spec_.from).snapshot;
+         if (live_)
+           listen_for_uffd();
+         else
+           resume_first();
+       });
+}
+
+void instance::boot() {
+  const auto& ask = std::get<boot_spec>(spec_.from).request;
+  boot_requests_.push_back(api_requests::machine_config(ask.vcpus, ask.memory_bytes / mib, false));
+  boot_requests_.push_back(api_requests::boot_source(ask.kernel, ask.boot_args));
+  if (ask.rootfs)
+    boot_requests_.push_back(api_requests::drive("rootfs", ask.rootfs->path, ask.rootfs->read_only, true));
+  boot_requests_.push_back(api_requests::start());
+  no_base_ = "it was booted without dirty tracking";
+  send_all(std::exchange(boot_requests_, {}));
+}
+
+// One after the other; then the instance has started.
+void instance::send_all(std::vector<api_request> requests) {
+  if (requests.empty()) return started();
+  auto first = std::move(requests.front());
+  requests.erase(requests.begin());
+  call(std::move(first), load_deadline, [this, rest = std::move(requests)](result<api_reply> answer) {
+    if (state_ == instance_state::gone || stopping_) return;
+    if (!answer) return start_failed(answer.error());
+    send_all(rest);
+  });
+}
+
+void instance::listen_for_uffd() {
+  auto listen = [with = with_, socket = folder_.uffd_socket(), self = instance_handle(this), this] {
+    with->vmm.receive_uffd(socket, call_deadline, [self, this](result<uffd_handover> handover) {
+      run_in(self, [this, handover = std::move(handover)]() mutable { when_handed_over(std::move(handover)); });
+    });
+    return finished{};
+  };
+  offload(std::move(listen), [this](finished) { ask_for_uffd(); });
+}
+
+void instance::ask_for_uffd() {
+  if (state_ == instance_state::gone || stopping_) return;
+  call(api_requests::uffd_wp(folder_.uffd_socket()), call_deadline, [this](result<api_reply> answer) {
+    if (state_ == instance_state::gone || stopping_ || answer) return;  // a success: when_handed_over() goes on
+    start_failed(answer.error());
+  });
+}
+
+void instance::when_handed_over(result<uffd_handover> handover) {
+  if (state_ == instance_state::gone || stopping_) return;
+  if (!handover) return start_failed(std::move(handover).error());
+  auto attached = with_->engine.attach(std::move(*handover), memory_);
+  if (!attached) return start_failed(std::move(attached).error());
+  protected_ = share_offloaded(with_->pool, std::move(*attached));
+  resume_first();
+}
+
+void instance::resume_first() {
+  call(api_requests::resume(), call_deadline, [this](result<api_reply> answer) {
+    if (state_ == instance_state::gone || stopping_) return;
+    if (!answer) return start_failed(answer.error());
+    started();
+  });
+}
+
+void instance::started() {
+  state_ = instance_state::running;
+  if (starting_.pending()) starting_.deliver(instance_started{vmm_->pid(), live_ ? "shared" : "file"});
+}
+
+void instance::start_failed(error failure) {
+  if (state_ == instance_state::gone) return;
+  state_ = instance_state::gone;
+  offload([log = folder_.log_file()] { return log_tail(log); },
+          [this, failure = std::move(failure)](const std::string& tail) mutable {
+            failure.context = "start " + spec_.id + ": " + failure.context;
+            if (!tail.empty()) failure.context += "; its log ends: " + tail;
+            const auto reason = to_caf(failure);
+            if (starting_.pending()) starting_.deliver(reason);
+            quit(reason);
+          });
+}
+
+}  // namespace coppice

@@ -1,0 +1,31 @@
+#include "actors/run_folder.hpp"
+
+#include <sys/un.h>
+
+#include <algorithm>
+
+#include "base/file.hpp"
+
+namespace coppice {
+
+result<void> check_run_dir(const std::filesystem::path& run_dir) {
+  const auto longest = run_folder{run_dir / "sb-0123456789ab"}.uffd_socket().native().size();
+  if (longest < sizeof(sockaddr_un::sun_path)) return {};
+  return error{errc::invalid_argument, 0,
+               "the root's path is too long for the VMs' sockets (" + std::to_string(longest) + " bytes of " +
+                   std::to_string(sizeof(sockaddr_un::sun_path) - 1) + ", below " + run_dir.string() +
+                   "): choose a shorter --root"};
+}
+
+std::string log_tail(const std::filesystem::path& log_file) {
+  constexpr std::size_t most = 600;
+  auto text = read_text_file(log_file);
+  if (!text) return {};
+  auto tail = text->size() > most ? text->substr(text->size() - most) : *text;
+  while (!tail.empty() && tail.back() == '\n') tail.pop_back();
+  std::replace_if(
+      tail.begin(), tail.end(), [](char c) { return static_cast<unsigned char>(c) < ' '; }, '|');
+  return tail;
+}
+
+}  // namespace coppice

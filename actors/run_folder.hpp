@@ -1,0 +1,25 @@
+// A VM's folder below <root>/run: its sockets and its log.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "base/result.hpp"
+
+namespace coppice {
+
+struct run_folder {
+  std::filesystem::path path;
+
+  std::filesystem::path api_socket() const { return path / "api"; }
+  std::filesystem::path uffd_socket() const { return path / "uffd"; }
+  std::filesystem::path log_file() const { return path / "log"; }
+};
+
+// Whether the sockets of folders below `run_dir` fit into a socket address (107 bytes). Errors: invalid_argument.
+result<void> check_run_dir(const std::filesystem::path& run_dir);
+
+// The last lines of a log file, on one line, for messages; empty if there is nothing. Blocks.
+std::string log_tail(const std::filesystem::path& log_file);
+
+}  // namespace coppice

@@ -1,0 +1,35 @@
+// What the actors stand on: the parts below, and the limits. Shared by all actors of a daemon; outlives them.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "actors/steps.hpp"
+#include "actors/worker_pool.hpp"
+#include "copy_engine/copy_engine.hpp"
+#include "metrics/metrics.hpp"
+#include "store/store.hpp"
+#include "vmm/vmm_host.hpp"
+
+namespace coppice {
+
+struct daemon_limits {
+  unsigned branches_per_parent = 4;  // in flight, until ready
+  unsigned branches = 16;
+  unsigned sandboxes = 1000;
+  unsigned parallel_starts = 8;
+};
+
+struct services {
+  vmm_host& vmm;
+  copy_engine& engine;
+  snapshot_store& store;
+  metrics& meters;
+  std::shared_ptr<executor> pool;
+  std::filesystem::path run_dir;  // a folder per VM below it: sockets and logs
+  branch_deadlines deadlines;
+  daemon_limits limits;
+};
+using services_ptr = std::shared_ptr<const services>;
+
+}  // namespace coppice
