@@ -79,8 +79,9 @@ void copy_stream::watch() {
 
 caf::typed_response_promise<finished> copy_stream::abort() {
   auto promise = make_response_promise<finished>();
-  session_->abort(
-      [self = copy_stream_handle(this), promise] { run_in(self, [promise]() mutable { promise.deliver(finished{}); }); });
+  session_->abort([self = copy_stream_handle(this), promise] {
+    run_in(self, [promise]() mutable { promise.deliver(finished{}); });
+  });
   return promise;
 }
 

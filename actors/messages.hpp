@@ -126,13 +126,12 @@ struct verify_snapshot {
   std::string tag;
 };
 
-using store_handle =
-    caf::typed_actor<caf::reacts_to<continuation>, caf::replies_to<reserve_snapshot>::with<reservation>,
-                     caf::replies_to<publish_snapshot>::with<pinned_snapshot>,
-                     caf::replies_to<drop_staging>::with<finished>, caf::replies_to<compose_image>::with<finished>,
-                     caf::replies_to<pin_snapshot>::with<pinned_snapshot>, caf::replies_to<remove_snapshot>::with<finished>,
-                     caf::replies_to<list_snapshots>::with<snapshot_list>,
-                     caf::replies_to<verify_snapshot>::with<verify_report>>;
+using store_handle = caf::typed_actor<
+    caf::reacts_to<continuation>, caf::replies_to<reserve_snapshot>::with<reservation>,
+    caf::replies_to<publish_snapshot>::with<pinned_snapshot>, caf::replies_to<drop_staging>::with<finished>,
+    caf::replies_to<compose_image>::with<finished>, caf::replies_to<pin_snapshot>::with<pinned_snapshot>,
+    caf::replies_to<remove_snapshot>::with<finished>, caf::replies_to<list_snapshots>::with<snapshot_list>,
+    caf::replies_to<verify_snapshot>::with<verify_report>>;
 
 // ---- copy_stream ----------------------------------------------------------------------------------------------------
 
