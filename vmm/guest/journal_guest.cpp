@@ -42,7 +42,9 @@ using namespace coppice::journal;
 // for it (-ffixed-r15).
 register uint64_t next_step asm("r15");
 
-void out_byte(uint16_t port, uint8_t value) { asm volatile("outb %0, %1" ::"a"(value), "Nd"(port)); }
+void out_byte(uint16_t port, uint8_t value) {
+  asm volatile("outb %0, %1" ::"a"(value), "Nd"(port));
+}
 uint64_t read_tsc() {
   uint32_t low, high;
   asm volatile("rdtsc" : "=a"(low), "=d"(high)::"memory");

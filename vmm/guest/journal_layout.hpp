@@ -32,8 +32,8 @@ struct stall {
   std::uint64_t cycles;
 };
 
-// One lane (vCPU). Written by the guest alone, but for reset_request. All zero until the guest has set it up; `magic` is
-// written last.
+// One lane (vCPU). Written by the guest alone, but for reset_request. All zero until the guest has set it up; `magic`
+// is written last.
 struct lane_header {
   std::uint64_t magic;
   std::uint64_t version;
@@ -62,7 +62,9 @@ struct lane_header {
 static_assert(offsetof(lane_header, step) == 128 && offsetof(lane_header, ring) == 256);
 static_assert(sizeof(lane_header) <= header_stride);
 
-constexpr std::uint64_t header_address(std::uint64_t lane) { return headers_address + lane * header_stride; }
+constexpr std::uint64_t header_address(std::uint64_t lane) {
+  return headers_address + lane * header_stride;
+}
 constexpr std::uint64_t lane_base(std::uint64_t lane, std::uint64_t pages) {
   return lanes_address + lane * pages * page_bytes;
 }
