@@ -1,7 +1,6 @@
 #include "vmm/reference/kvm_vm.hpp"
 
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -11,6 +10,7 @@
 #include "base/file.hpp"
 #include "base/units.hpp"
 #include "vmm/reference/boot.hpp"
+#include "vmm/reference/kvm_abi.hpp"
 #include "vmm/reference/vcpu.hpp"
 
 namespace coppice::reference {
@@ -109,24 +109,19 @@ result<void> kvm_machine::map_memory(bool track_dirty) {
 }
 
 result<void> kvm_machine::learn_msrs() {
-  kvm_msr_list count{};
-  ::ioctl(kvm_.get(), KVM_GET_MSR_INDEX_LIST, &count);  // E2BIG, and the number
-  std::vector<std::uint32_t> list(1 + count.nmsrs);
-  list[0] = count.nmsrs;
-  // kvm_msr_list is a count followed by that many indices, all u32.
-  if (::ioctl(kvm_.get(), KVM_GET_MSR_INDEX_LIST, list.data()) != 0) return errno_error("KVM_GET_MSR_INDEX_LIST");
+  std::vector<std::uint32_t> list(1);                        // a count, then that many indices
+  ::ioctl(kvm_.get(), kvm_get_msr_index_list, list.data());  // E2BIG, and the count
+  list.resize(1 + list[0]);
+  if (::ioctl(kvm_.get(), kvm_get_msr_index_list, list.data()) != 0) return errno_error("KVM_GET_MSR_INDEX_LIST");
   environment_.msrs.assign(list.begin() + 1, list.end());
   return {};
 }
 
 result<void> kvm_machine::learn_cpuid() {
-  constexpr std::uint32_t most = 256;
-  std::vector<std::byte> space(sizeof(kvm_cpuid2) + most * sizeof(kvm_cpuid_entry2));
-  auto* const list = reinterpret_cast<kvm_cpuid2*>(space.data());
-  list->nent = most;
-  if (::ioctl(kvm_.get(), KVM_GET_SUPPORTED_CPUID, list) != 0) return errno_error("KVM_GET_SUPPORTED_CPUID");
-  environment_.cpuid.resize(list->nent);
-  std::memcpy(environment_.cpuid.data(), space.data() + sizeof(kvm_cpuid2), list->nent * sizeof(kvm_cpuid_entry2));
+  constexpr std::size_t most = 256;
+  kvm_list<kvm_cpuid_entry2> list(most);
+  if (::ioctl(kvm_.get(), kvm_get_supported_cpuid, list.data()) != 0) return errno_error("KVM_GET_SUPPORTED_CPUID");
+  environment_.cpuid.assign(list.entries(), list.entries() + list.count());
   return {};
 }
 

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/units.hpp"
 #include "vmm/guest/journal_options.hpp"
 
 namespace coppice::reference {

@@ -5,21 +5,11 @@
 #include <algorithm>
 
 #include "vmm/reference/boot.hpp"
+#include "vmm/reference/kvm_abi.hpp"
 #include "vmm/reference/vcpu.hpp"
 
 namespace coppice::reference {
 namespace {
-
-// Structures that end in a flexible array, as KVM wants them.
-template <class Header, class Entry>
-struct flexible {
-  explicit flexible(std::size_t count) : bytes(sizeof(Header) + count * sizeof(Entry)) {}
-  Header* header() { return reinterpret_cast<Header*>(bytes.data()); }
-  Entry* entries() { return reinterpret_cast<Entry*>(bytes.data() + sizeof(Header)); }
-  std::vector<std::byte> bytes;
-};
-using msr_list = flexible<kvm_msrs, kvm_msr_entry>;
-using cpuid_list = flexible<kvm_cpuid2, kvm_cpuid_entry2>;
 
 constexpr std::uint32_t msr_tsc_deadline = 0x6e0;
 
@@ -52,10 +42,9 @@ result<void> vcpu::set_cpuid(unsigned count) {
     if (entry.function == 1) entry.ebx = (entry.ebx & 0xffff) | (count << 16) | (index_ << 24);
     if (entry.function == 0xb || entry.function == 0x1f) entry.edx = index_;
   }
-  cpuid_list list(entries.size());
-  list.header()->nent = static_cast<std::uint32_t>(entries.size());
+  kvm_list<kvm_cpuid_entry2> list(entries.size());
   std::copy(entries.begin(), entries.end(), list.entries());
-  if (::ioctl(fd_.get(), KVM_SET_CPUID2, list.header()) != 0) return errno_error("KVM_SET_CPUID2");
+  if (::ioctl(fd_.get(), kvm_set_cpuid2, list.data()) != 0) return errno_error("KVM_SET_CPUID2");
   return {};
 }
 
@@ -116,8 +105,8 @@ result<void> vcpu::restore(const state_sections& from) {
 }
 
 result<void> vcpu::save_xsave(state_sections& into) const {
-  std::vector<std::byte> area(std::max(environment_.xsave_size, sizeof(kvm_xsave)));
-  const auto request = environment_.xsave_size == 0 ? KVM_GET_XSAVE : KVM_GET_XSAVE2;
+  std::vector<std::byte> area(std::max(environment_.xsave_size, xsave_area_size));
+  const auto request = environment_.xsave_size == 0 ? kvm_get_xsave : kvm_get_xsave2;
   if (::ioctl(fd_.get(), request, area.data()) != 0) return errno_error("KVM_GET_XSAVE");
   into.set(section("xsave"), std::move(area));
   return {};
@@ -125,10 +114,10 @@ result<void> vcpu::save_xsave(state_sections& into) const {
 
 result<void> vcpu::restore_xsave(const state_sections& from) {
   const auto* const area = from.find(section("xsave"));
-  if (area == nullptr || area->size() != std::max(environment_.xsave_size, sizeof(kvm_xsave))) {
+  if (area == nullptr || area->size() != std::max(environment_.xsave_size, xsave_area_size)) {
     return error{errc::corrupt, 0, "the vmstate's FPU state is missing or of another machine"};
   }
-  if (::ioctl(fd_.get(), KVM_SET_XSAVE, area->data()) != 0) return errno_error("KVM_SET_XSAVE");
+  if (::ioctl(fd_.get(), kvm_set_xsave, area->data()) != 0) return errno_error("KVM_SET_XSAVE");
   return {};
 }
 
@@ -138,10 +127,9 @@ result<void> vcpu::save_msrs(state_sections& into) const {
   std::vector<std::uint32_t> left = environment_.msrs;
   while (!left.empty()) {
     const std::size_t count = std::min<std::size_t>(left.size(), 128);
-    msr_list list(count);
-    list.header()->nmsrs = static_cast<std::uint32_t>(count);
+    kvm_list<kvm_msr_entry> list(count);
     for (std::size_t i = 0; i < count; ++i) list.entries()[i].index = left[i];
-    const int read = ::ioctl(fd_.get(), KVM_GET_MSRS, list.header());
+    const int read = ::ioctl(fd_.get(), kvm_get_msrs, list.data());
     if (read < 0) return errno_error("KVM_GET_MSRS");
     const auto got = static_cast<std::size_t>(read);
     saved.insert(saved.end(), list.entries(), list.entries() + got);
@@ -164,10 +152,9 @@ result<void> vcpu::restore_msrs(const state_sections& from) {
   std::copy(raw->begin(), raw->end(), std::as_writable_bytes(std::span(msrs)).begin());
   for (std::size_t done = 0; done < msrs.size();) {
     const std::size_t count = std::min<std::size_t>(msrs.size() - done, 128);
-    msr_list list(count);
-    list.header()->nmsrs = static_cast<std::uint32_t>(count);
+    kvm_list<kvm_msr_entry> list(count);
     std::copy_n(msrs.begin() + static_cast<std::ptrdiff_t>(done), count, list.entries());
-    const int written = ::ioctl(fd_.get(), KVM_SET_MSRS, list.header());
+    const int written = ::ioctl(fd_.get(), kvm_set_msrs, list.data());
     if (written < 0) return errno_error("KVM_SET_MSRS");
     // Read-only ones that are in the list for information only are skipped.
     done += static_cast<std::size_t>(written) == count ? count : static_cast<std::size_t>(written) + 1;
