@@ -1,6 +1,7 @@
 // The daemon's own life: stopping and dying in the middle of work, and coming back.
 #include <gtest/gtest.h>
 
+#include "base/units.hpp"
 #include "tests/e2e/daemon.hpp"
 
 namespace coppice::e2e {

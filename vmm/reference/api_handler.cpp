@@ -256,7 +256,9 @@ result<void> api_handler::create_snapshot(const json& body) {
   if (auto written = write_state_file(*vmstate, *state); !written) return prefixed(what, written.error());
   if (type == "VmstateOnly") return {};
   // Whichever kind is written now, the next Diff counts from it.
-  if (auto collected = machine_->collect_dirty(); !collected) return prefixed(what, collected.error());
+  if (config_.track_dirty_pages) {
+    if (auto collected = machine_->collect_dirty(); !collected) return prefixed(what, collected.error());
+  }
   auto written =
       type == "Full" ? write_full_memory(*memory, machine_->memory()) : write_dirty_memory(*memory, machine_->memory());
   if (!written) return prefixed(what, written.error());

@@ -39,7 +39,8 @@ class machine {
 
   // The state of everything but memory. REQUIRES: paused. Errors: io.
   virtual result<state_sections> save() = 0;
-  // Moves the dirty pages that the vCPUs left since the last call into memory().dirty(). REQUIRES: paused.
+  // Moves the dirty pages that the vCPUs left since the last call into memory().dirty(). REQUIRES: paused,
+  // made with track_dirty.
   virtual result<void> collect_dirty() = 0;
 
   virtual guest_ram& memory() noexcept = 0;
