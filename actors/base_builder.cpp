@@ -89,8 +89,8 @@ void base_builder::publish(const finished&) {
           &base_builder::published);
 }
 
-void base_builder::published(const pinned_snapshot& answer) {
-  report(answer.pin);
+void base_builder::published(const published_snapshot& answer) {
+  report(answer.record);
 }
 
 void base_builder::fail(error why) {
@@ -110,7 +110,7 @@ void base_builder::drop() {
       .then([this](const finished&) { report(reason_); }, [this](const caf::error&) { report(reason_); });
 }
 
-void base_builder::report(result<pin_ptr> outcome) {
+void base_builder::report(result<record_ptr> outcome) {
   if (outcome)
     spdlog::info("snapshot {} is ready", job_.request.tag);
   else

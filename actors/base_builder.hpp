@@ -35,11 +35,11 @@ class base_builder final : public coordinator_handle::base {
   void snapshot(const finished& answer);
   void end_vm(const finished& answer);
   void publish(const finished& answer);
-  void published(const pinned_snapshot& answer);
+  void published(const published_snapshot& answer);
 
   void fail(error why);
   void drop();
-  void report(result<pin_ptr> outcome);
+  void report(result<record_ptr> outcome);
 
   template <class Answer, class Handle, class Message>
   void perform(const Handle& to, std::chrono::milliseconds within, Message message, const char* what,

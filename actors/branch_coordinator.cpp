@@ -120,11 +120,27 @@ void branch_coordinator::have_staging(const reservation& answer) {
 
 void branch_coordinator::have_turn(const turn_grant& answer) {
   if (live()) return perform(job_.vm, deadline(), begin_copy{}, &branch_coordinator::have_session);
-  if (job_.mode == branch_mode::diff) {
-    diff_base_ = answer.diff_base;
-    merge_ = diff_base_ != nullptr;
-    if (!merge_) note_ = "a full image was written: there is no base for a diff, " + answer.no_base;
-  }
+  if (job_.mode != branch_mode::diff) return step_done();
+  if (!answer.diff_base) return no_diff_base(answer.no_base);
+  const auto generation = generation_;
+  request(job_.store, deadline(), pin_snapshot{answer.diff_base->tag, answer.diff_base})
+      .then(
+          [this, generation](const pinned_snapshot& pinned) {
+            if (generation == generation_) have_diff_base(pinned);
+          },
+          [this, generation](const caf::error& failure) {
+            if (generation == generation_) no_diff_base(from_caf(failure).message());
+          });
+}
+
+void branch_coordinator::have_diff_base(const pinned_snapshot& answer) {
+  diff_base_ = answer.pin;
+  merge_ = true;
+  step_done();
+}
+
+void branch_coordinator::no_diff_base(const std::string& why) {
+  note_ = "a full image was written: there is no base for a diff, " + why;
   step_done();
 }
 
@@ -188,6 +204,7 @@ void branch_coordinator::copied(const copied_memory& answer) {
 }
 
 void branch_coordinator::publish() {
+  diff_base_.reset();  // whoever hears of the end may delete it
   job_.record.mode = job_.mode;
   job_.record.pause = breakdown_;
   job_.record.copy = copy_;
@@ -196,10 +213,10 @@ void branch_coordinator::publish() {
   perform(job_.store, within, publish_snapshot{staged_, job_.record}, &branch_coordinator::published);
 }
 
-void branch_coordinator::published(const pinned_snapshot& answer) {
+void branch_coordinator::published(const published_snapshot& answer) {
   step_done();
-  if (!live()) send(job_.vm, set_diff_base{answer.pin});
-  report(answer.pin);
+  if (!live()) send(job_.vm, set_diff_base{answer.record});
+  report(answer.record);
 }
 
 // ---- Undo -----------------------------------------------------------------------------------------------------------
@@ -251,7 +268,7 @@ void branch_coordinator::undo_staging() {
             });
 }
 
-void branch_coordinator::report(result<pin_ptr> outcome) {
+void branch_coordinator::report(result<record_ptr> outcome) {
   if (reported_) return;
   reported_ = true;
   const auto us = [](std::chrono::microseconds time) { return time.count(); };

@@ -42,6 +42,8 @@ class branch_coordinator final : public coordinator_handle::base {
   void reserve();
   void have_staging(const reservation& answer);
   void have_turn(const turn_grant& answer);
+  void have_diff_base(const pinned_snapshot& answer);
+  void no_diff_base(const std::string& why);
   void have_session(const memory_session& answer);
   void prearm();
   void pause();
@@ -52,14 +54,14 @@ class branch_coordinator final : public coordinator_handle::base {
   void copy();
   void copied(const copied_memory& answer);
   void publish();
-  void published(const pinned_snapshot& answer);
+  void published(const published_snapshot& answer);
 
   // Undo, in this order; each part may find nothing to do.
   void abort(const abort_branch& ask);
   void undo(error why);
   void undo_pause_and_copy();
   void undo_staging();
-  void report(result<pin_ptr> outcome);
+  void report(result<record_ptr> outcome);
 
   bool live() const noexcept { return job_.mode == branch_mode::live; }
   std::chrono::milliseconds deadline() const;
@@ -99,7 +101,7 @@ class branch_coordinator final : public coordinator_handle::base {
   time_point copy_started_;
 
   staging_ptr staged_;
-  pin_ptr diff_base_;
+  pin_ptr diff_base_;  // pinned while the image is composed of it
   copy_stream_handle stream_;
   std::weak_ptr<copy_session> session_;
   pause_breakdown breakdown_;

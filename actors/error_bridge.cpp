@@ -20,6 +20,8 @@ caf::error to_caf(const error& failure) {
 }
 
 error from_caf(const caf::error& failure) {
+  if (!failure)
+    return {errc::unavailable, 0, "it ended meanwhile"};  // an actor that quit in order; category() of it crashes
   if (failure.category() == category && failure.context().match_elements<std::string, int>())
     return {static_cast<errc>(failure.code() - 1), failure.context().get_as<int>(1),
             failure.context().get_as<std::string>(0)};

@@ -89,7 +89,7 @@ void fleet::create_sandboxes(const ask::create_sandboxes& ask) {
     return ask.answer(error{errc::unavailable, 0,
                             "the limit of " + std::to_string(with_->limits.sandboxes) +
                                 " sandboxes is reached: " + std::to_string(sandboxes_.size()) + " exist"});
-  request(store_, store_deadline, pin_snapshot{ask.request.snapshot_tag})
+  request(store_, store_deadline, pin_snapshot{ask.request.snapshot_tag, nullptr})
       .then([this, ask](const pinned_snapshot& answer) { spawn_sandboxes(ask, answer.pin); },
             [ask](const caf::error& failure) { ask.answer(from_caf(failure)); });
 }

@@ -45,6 +45,7 @@ instance::behavior_type instance::make_behavior() {
 // Whatever the reason: the VMM and what belongs to it are gone soon after, and nobody here waits for that.
 void instance::on_exit() {
   state_ = instance_state::gone;
+  spec_.from = boot_spec{};  // unpins the snapshot it came from: whoever hears of the end may delete it
   auto doomed = std::make_shared<prepared>(prepared{std::move(vmm_), std::move(memory_)});
   with_->pool->post([doomed, guard = std::move(protected_), path = folder_.path]() mutable {
     guard.reset();

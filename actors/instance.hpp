@@ -84,7 +84,7 @@ class instance final : public instance_handle::base {
   }
 
   const services_ptr with_;
-  const instance_spec spec_;
+  instance_spec spec_;
   const run_folder folder_;
   const bool live_;  // the RAM is shared and known to the copy engine
 
@@ -99,7 +99,7 @@ class instance final : public instance_handle::base {
   turn_queue pause_turn_;
   turn_queue bitmap_turn_;
   std::optional<std::uint64_t> pause_turn_due_;  // given back while not resumed: released when it runs
-  pin_ptr diff_base_;
+  record_ptr diff_base_;                         // not pinned: a base that was deleted makes the next diff a full one
   std::string no_base_;
 
   std::uint64_t resume_attempt_ = 0;  // answers of older attempts are stale

@@ -86,7 +86,7 @@ void instance::load_snapshot() {
        [this](result<api_reply> answer) {
          if (state_ == instance_state::gone || stopping_) return;
          if (!answer) return start_failed(answer.error());
-         diff_base_ = std::get<restore_spec>(spec_.from).snapshot;
+         diff_base_ = std::make_shared<const snapshot_record>(*std::get<restore_spec>(spec_.from).snapshot);
          if (live_)
            listen_for_uffd();
          else

@@ -53,8 +53,9 @@ struct staging {
   std::filesystem::path vmstate_path;
 };
 using staging_ptr = std::shared_ptr<staging>;
-using pin_ptr = std::shared_ptr<const snapshot_record>;  // as long as it lives, the snapshot can't be removed
-using session_ptr = std::shared_ptr<copy_session>;       // destroyed in the worker pool
+using record_ptr = std::shared_ptr<const snapshot_record>;  // what a snapshot was when it was published
+using pin_ptr = std::shared_ptr<const snapshot_record>;     // as long as it lives, the snapshot can't be removed
+using session_ptr = std::shared_ptr<copy_session>;          // destroyed in the worker pool
 
 // The way to a caller outside of the actors. Completes exactly once: if all copies go unanswered, with `unavailable`.
 template <class T>
@@ -88,14 +89,14 @@ struct reserve_snapshot {
 struct reservation {
   staging_ptr staged;
 };
-// -> pinned_snapshot: it is listed, durable and pinned by the answer. Errors: as snapshot_store::publish; the staging
-// is gone then. Not repeatable.
+// -> published_snapshot: it is listed and durable. Errors: as snapshot_store::publish; the staging is gone then. Not
+// repeatable.
 struct publish_snapshot {
   staging_ptr staged;
   snapshot_record record;
 };
-struct pinned_snapshot {
-  pin_ptr pin;
+struct published_snapshot {
+  record_ptr record;
 };
 // -> finished when no trace is left. Repeatable.
 struct drop_staging {
@@ -108,9 +109,13 @@ struct compose_image {
   std::filesystem::path diff;
   std::uint64_t memory_bytes = 0;
 };
-// -> pinned_snapshot. Errors: not_found. Repeatable.
+// -> pinned_snapshot. Errors: not_found (also if another snapshot than `same_as` has the tag now). Repeatable.
 struct pin_snapshot {
   std::string tag;
+  record_ptr same_as;  // may be null
+};
+struct pinned_snapshot {
+  pin_ptr pin;
 };
 // -> finished. Errors: not_found, conflict. Repeatable (not_found then).
 struct remove_snapshot {
@@ -128,7 +133,7 @@ struct verify_snapshot {
 
 using store_handle = caf::typed_actor<
     caf::reacts_to<continuation>, caf::replies_to<reserve_snapshot>::with<reservation>,
-    caf::replies_to<publish_snapshot>::with<pinned_snapshot>, caf::replies_to<drop_staging>::with<finished>,
+    caf::replies_to<publish_snapshot>::with<published_snapshot>, caf::replies_to<drop_staging>::with<finished>,
     caf::replies_to<compose_image>::with<finished>, caf::replies_to<pin_snapshot>::with<pinned_snapshot>,
     caf::replies_to<remove_snapshot>::with<finished>, caf::replies_to<list_snapshots>::with<snapshot_list>,
     caf::replies_to<verify_snapshot>::with<verify_report>>;
@@ -169,8 +174,8 @@ struct take_turn {
   bool bitmap = false;
 };
 struct turn_grant {
-  pin_ptr diff_base;    // the snapshot that the VMM's dirty bitmap counts from
-  std::string no_base;  // why there is none
+  record_ptr diff_base;  // the snapshot that the VMM's dirty bitmap counts from; it may be deleted by now
+  std::string no_base;   // why there is none
 };
 // The branch holds and waits for nothing more; a VM that it left paused is resumed first. Repeatable.
 struct give_back {
@@ -202,7 +207,7 @@ struct resume_vm {
 };
 // The dirty bitmap counts from this snapshot now.
 struct set_diff_base {
-  pin_ptr base;
+  record_ptr base;
 };
 // -> finished: the process is gone; the actor ends. Repeatable.
 struct stop_instance {};
@@ -304,7 +309,7 @@ struct branch_resumed {
 };
 struct branch_ended {
   std::uint64_t branch = 0;
-  result<pin_ptr> outcome;
+  result<record_ptr> outcome;
   std::string note;
 };
 
@@ -336,6 +341,7 @@ COPPICE_LOCAL_MESSAGE(finished)
 COPPICE_LOCAL_MESSAGE(reserve_snapshot)
 COPPICE_LOCAL_MESSAGE(reservation)
 COPPICE_LOCAL_MESSAGE(publish_snapshot)
+COPPICE_LOCAL_MESSAGE(published_snapshot)
 COPPICE_LOCAL_MESSAGE(pinned_snapshot)
 COPPICE_LOCAL_MESSAGE(drop_staging)
 COPPICE_LOCAL_MESSAGE(compose_image)

@@ -24,7 +24,7 @@ result<reservation> reserve(const services& with, const reserve_snapshot& ask) {
   return reservation{share_offloaded(with.pool, std::move(both))};
 }
 
-result<pinned_snapshot> publish(const services& with, const publish_snapshot& ask) {
+result<published_snapshot> publish(const services& with, const publish_snapshot& ask) {
   const std::lock_guard lock(ask.staged->in_use);
   if (!ask.staged->staged || ask.staged->given_up) return error{errc::cancelled, 0, "the staging was dropped"};
   ask.staged->image.reset();
@@ -35,8 +35,16 @@ result<pinned_snapshot> publish(const services& with, const publish_snapshot& as
       spdlog::error("snapshot '{}' was given up but can't be removed: {}", published->tag, removed.error().message());
     return error{errc::cancelled, 0, "the branch was undone while it was published"};
   }
-  auto pin = with.store.pin(published->tag);
+  return published_snapshot{std::make_shared<const snapshot_record>(std::move(*published))};
+}
+
+result<pinned_snapshot> pin(const services& with, const pin_snapshot& ask) {
+  auto pin = with.store.pin(ask.tag);
   if (!pin) return std::move(pin).error();
+  const auto* const wanted = ask.same_as.get();
+  if (wanted != nullptr && ((*pin)->created_at_unix != wanted->created_at_unix ||
+                            (*pin)->memory_chunk_checksums != wanted->memory_chunk_checksums))
+    return error{errc::not_found, 0, "snapshot '" + ask.tag + "' is another one by now"};
   return pinned_snapshot{std::move(*pin)};
 }
 
@@ -79,7 +87,7 @@ store_actor::behavior_type store_actor::make_behavior() {
         return offload<reservation>([with = with_, ask] { return reserve(*with, ask); });
       },
       [this](const publish_snapshot& ask) {
-        return offload<pinned_snapshot>([with = with_, ask] { return publish(*with, ask); });
+        return offload<published_snapshot>([with = with_, ask] { return publish(*with, ask); });
       },
       [this](const drop_staging& ask) {
         return offload<finished>([ask]() -> result<finished> {
@@ -91,11 +99,7 @@ store_actor::behavior_type store_actor::make_behavior() {
       },
       [this](const compose_image& ask) { return offload<finished>([ask] { return compose(ask); }); },
       [this](const pin_snapshot& ask) {
-        return offload<pinned_snapshot>([with = with_, ask]() -> result<pinned_snapshot> {
-          auto pin = with->store.pin(ask.tag);
-          if (!pin) return std::move(pin).error();
-          return pinned_snapshot{std::move(*pin)};
-        });
+        return offload<pinned_snapshot>([with = with_, ask] { return pin(*with, ask); });
       },
       [this](const remove_snapshot& ask) {
         return offload<finished>([with = with_, ask]() -> result<finished> {

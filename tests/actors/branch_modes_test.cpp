@@ -36,10 +36,23 @@ TEST_F(modes, the_first_diff_has_the_start_snapshot_as_its_base) {
 
 TEST_F(modes, a_diff_becomes_the_base_of_the_next_one) {
   ready("d1", branch_mode::diff);
-  EXPECT_EQ(with.store.remove("d1").error().code, errc::conflict) << "the base must be pinned";
-  ready("d2", branch_mode::diff);
-  EXPECT_TRUE(with.store.remove("d1").ok());
+  EXPECT_EQ(ready("d2", branch_mode::diff).note, "");
   EXPECT_EQ(with.what->count("Diff"), 2);
+}
+
+TEST_F(modes, a_base_may_be_deleted_and_makes_the_next_diff_a_full_one) {
+  ready("d1", branch_mode::diff);
+  EXPECT_TRUE(with.store.remove("d1").ok());
+  EXPECT_THAT(ready("d2", branch_mode::diff).note, HasSubstr("no base for a diff"));
+  EXPECT_EQ(with.what->count("Diff"), 1);
+  EXPECT_EQ(with.what->count("Full"), 1);
+}
+
+TEST_F(modes, a_base_that_was_replaced_under_its_tag_is_none) {
+  ready("d1", branch_mode::diff);
+  EXPECT_TRUE(with.store.remove("d1").ok());
+  with.store.add_base("d1", {1});
+  EXPECT_THAT(ready("d2", branch_mode::diff).note, HasSubstr("another one"));
 }
 
 TEST_F(modes, a_diff_that_failed_after_its_snapshot_makes_the_next_one_full) {

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,12 +36,13 @@ struct world {
   std::map<std::string, conduct> orders;  // by call: "pause", "snapshot", "prearm", "reserve", ...
   std::vector<std::string> calls;         // in the order in which they came
   std::vector<std::function<void()>> late_answers;
-  std::function<void()> on_call;                 // e.g. to advance the time
-  std::function<void()> kill_vm;                 // set by the host: ends the last VM
-  unsigned stagings = 0;                         // alive
-  unsigned live_sessions = 0;                    // begun, neither aborted nor done
-  unsigned protections = 0;                      // sessions that hold RAM protected
-  std::map<std::string, std::string> vm_states;  // by VM id
+  std::function<void()> on_call;                             // e.g. to advance the time
+  std::map<std::string, vmm_host::uffd_callback> handovers;  // awaited, by VM
+  std::function<void()> kill_vm;                             // set by the host: ends the last VM
+  unsigned stagings = 0;                                     // alive
+  unsigned live_sessions = 0;                                // begun, neither aborted nor done
+  unsigned protections = 0;                                  // sessions that hold RAM protected
+  std::map<std::string, std::string> vm_states;              // by VM id
   std::uint64_t settled = 0;
 
   conduct order(const std::string& call) {
@@ -211,22 +213,20 @@ class fake_vmm final : public running_vmm, public api_channel {
     auto& state = with_->vm_states[id_];
     if (name == "pause" || name == "load") state = "Paused";
     if (name == "resume" || name == "start") state = "Running";
-    if (name == "snapshot") with_->calls.push_back(kind_of(request.body));
+    if (name == "snapshot") take_snapshot(nlohmann::json::parse(request.body));
     if (name == "uffd" && with_->order("handover") != conduct::never) {
-      if (auto handed = std::exchange(handover_, nullptr)) handed(uffd_handover{});
+      if (auto handed = std::exchange(with_->handovers[id_], nullptr)) handed(uffd_handover{});
     }
   }
-  static std::string kind_of(const std::string& body) {
-    for (const auto* kind : {"VmstateOnly", "Full", "Diff"}) {
-      if (body.find(kind) != std::string::npos) return kind;
-    }
-    return "?";
+  void take_snapshot(const nlohmann::json& body) {
+    const std::string kind = body.at("snapshot_type");
+    with_->calls.push_back(kind);
+    if (kind == "VmstateOnly") return;
+    const std::filesystem::path memory = body.at("mem_file_path").get<std::string>();
+    std::ofstream(memory, std::ios::app).close();
+    std::filesystem::resize_file(memory, mib);
   }
 
- public:
-  vmm_host::uffd_callback handover_;
-
- private:
   world_ptr with_;
   std::string id_;
   vmm_host::exit_callback on_exit_;
@@ -248,8 +248,8 @@ class fake_host final : public vmm_host {
     vmms_.push_back(vmm.get());
     return std::unique_ptr<running_vmm>(std::move(vmm));
   }
-  void receive_uffd(const std::filesystem::path&, std::chrono::milliseconds, uffd_callback done) override {
-    vmms_.back()->handover_ = std::move(done);
+  void receive_uffd(const std::filesystem::path& socket, std::chrono::milliseconds, uffd_callback done) override {
+    with_->handovers[socket.parent_path().filename()] = std::move(done);  // each VM has a folder of its name
   }
   vmm_capabilities can;
   unsigned starts_until_failure = 0;
@@ -264,12 +264,13 @@ class fake_store final : public snapshot_store {
  public:
   explicit fake_store(world_ptr with) : with_(std::move(with)) { add_base("base"); }
 
-  void add_base(const std::string& tag) {
+  void add_base(const std::string& tag, std::vector<std::uint64_t> checksums = {}) {
     snapshot_record record;
     record.tag = tag;
     record.directory = folder_.path() / tag;
     record.memory_bytes = mib;
     record.vcpus = 1;
+    record.memory_chunk_checksums = std::move(checksums);
     std::filesystem::create_directories(record.directory);
     std::ofstream(record.memory_path()).close();
     std::filesystem::resize_file(record.memory_path(), mib);
@@ -299,6 +300,7 @@ class fake_store final : public snapshot_store {
     const auto found = records_.find(tag);
     if (found == records_.end()) return error{errc::not_found, 0, "no snapshot '" + tag + "'"};
     if (found->second.use_count() > 1) return error{errc::conflict, 0, "snapshot '" + tag + "' is in use"};
+    std::filesystem::remove_all(found->second->directory);
     records_.erase(found);
     return {};
   }
