@@ -11,7 +11,10 @@ namespace {
 
 // The engine's threads. Everything that is attached holds a reference, so they outlive whatever they serve.
 struct engine_threads {
+  explicit engine_threads(std::uint64_t host_bytes_per_second) : host_limit(host_bytes_per_second) {}
+
   engine_counters counters;
+  rate_limit host_limit;
   std::unique_ptr<fault_thread> faults;
   std::vector<std::unique_ptr<copy_thread>> copiers;  // destroyed first: they use the fault thread
   std::atomic<std::size_t> next_copier{0};
@@ -67,6 +70,7 @@ class session final : public copy_session {
     // By way of the fault thread: it alone knows the phase, and after its answer no detachment can come between.
     threads_->faults->post(
         [this, branch = branch_, image = std::make_shared<unique_fd>(std::move(image)), done = std::move(done)] {
+          if (branch->given_up) return done(*branch->given_up);
           if (branch->phase != epoch_phase::active) {
             return done(branch->phase == epoch_phase::detached ? error{errc::cancelled, 0, "the branch was given up"}
                                                                : error{errc::internal, 0, "copy before the re-arm"});
@@ -119,7 +123,11 @@ class attached_memory final : public protected_memory {
                    "already " + std::to_string(threads_->max_epochs_per_vm) +
                        " branches of this VM are being copied: try again later"};
     }
-    auto branch = std::make_shared<epoch>(vm_, memory_, [copier = &copier_] { copier->wake(); });
+    auto branch = std::make_shared<epoch>(
+        vm_, memory_, [copier = &copier_] { copier->wake(); },
+        [copier = &copier_](const std::shared_ptr<epoch>& failed, const error& why) {
+          copier->post([copier, failed, why] { copier->fail_branch(failed, why); });
+        });
     return std::unique_ptr<copy_session>(new session(threads_, copier_, std::move(branch), open_sessions_));
   }
 
@@ -197,13 +205,13 @@ result<std::unique_ptr<copy_engine>> create_copy_engine(const copy_engine_option
     return error{errc::invalid_argument, 0,
                  "the copy engine needs at least one copy thread and one page of bounce memory"};
   }
-  auto threads = std::make_shared<engine_threads>();
+  auto threads = std::make_shared<engine_threads>(options.host_bytes_per_second);
   threads->max_epochs_per_vm = options.max_epochs_per_vm;
-  auto faults = fault_thread::start(options.bounce_bytes, threads->counters);
+  auto faults = fault_thread::start(options, threads->counters);
   if (!faults) return std::move(faults).error();
   threads->faults = std::move(*faults);
   for (unsigned i = 0; i < options.copy_threads; ++i) {
-    auto copier = copy_thread::start(threads->counters);
+    auto copier = copy_thread::start(threads->counters, threads->host_limit, options.branch_bytes_per_second);
     if (!copier) return std::move(copier).error();
     (*copier)->serve(*threads->faults);
     threads->copiers.push_back(std::move(*copier));

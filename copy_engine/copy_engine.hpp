@@ -42,6 +42,7 @@ class copy_session {
   virtual void rearm(completion done) = 0;
   // Streams the epoch's memory into `image` (owned by the session from now on; the caller has set its size). `done`
   // when every page is written (not yet fsynced) or on the first error, protection dropped. REQUIRES: rearm done.
+  // Errors: no_space, io, unavailable (the disk is so slow that the guest had to wait for it), cancelled.
   virtual void copy(unique_fd image, copy_completion done) = 0;
   // Gives up: drops the protection first, then stops writing; a pending completion gets `cancelled`. `done` when the
   // engine touches neither RAM nor image for this session any more. Legal at any time, any number of times.
@@ -89,6 +90,10 @@ struct copy_engine_options {
   unsigned copy_threads = 1;
   std::uint64_t bounce_bytes = 256 * mib;  // bound of memory that holds captured pages, all branches together
   unsigned max_epochs_per_vm = 8;
+  std::uint64_t host_bytes_per_second = 0;    // that all copies together write; 0: no limit
+  std::uint64_t branch_bytes_per_second = 0;  // the same for each branch
+  // How long a vCPU may wait for bounce memory. Then the disk is too slow for this branch, and the branch is given up.
+  std::chrono::milliseconds longest_deferral{200};
 };
 
 // Errors: unsupported (no userfaultfd or io_uring here), io.

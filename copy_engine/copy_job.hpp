@@ -10,6 +10,7 @@
 #include "base/data_extents.hpp"
 #include "base/image_digest.hpp"
 #include "copy_engine/epoch.hpp"
+#include "copy_engine/rate_limit.hpp"
 
 namespace coppice {
 
@@ -41,14 +42,17 @@ enum class job_stage {
 };
 
 struct copy_job {
-  copy_job(std::shared_ptr<epoch> of, unique_fd file, copy_session::copy_completion completion)
+  copy_job(std::shared_ptr<epoch> of, unique_fd file, std::uint64_t bytes_per_second,
+           copy_session::copy_completion completion)
       : branch(std::move(of)),
+        limit(bytes_per_second),
         image(std::move(file)),
         done(std::move(completion)),
         digests(branch->states.size(), zero_page_digest()),
         begin(engine_clock::now()) {}
 
   const std::shared_ptr<epoch> branch;
+  rate_limit limit;
   const unique_fd image;
   copy_session::copy_completion done;
   std::vector<std::function<void()>> when_ended;

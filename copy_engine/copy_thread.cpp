@@ -37,10 +37,11 @@ void advance(write_operation& operation, std::uint64_t written) {
 
 }  // namespace
 
-result<std::unique_ptr<copy_thread>> copy_thread::start(engine_counters& counters) {
+result<std::unique_ptr<copy_thread>> copy_thread::start(engine_counters& counters, rate_limit& host_limit,
+                                                        std::uint64_t branch_bytes_per_second) {
   auto wakeup = task_queue::make_eventfd();
   if (!wakeup) return std::move(wakeup).error();
-  std::unique_ptr<copy_thread> made(new copy_thread(std::move(*wakeup), counters));
+  std::unique_ptr<copy_thread> made(new copy_thread(std::move(*wakeup), counters, host_limit, branch_bytes_per_second));
   COPPICE_TRY(made->set_up_ring());
   made->thread_ = std::thread([raw = made.get()] { raw->run(); });
   return made;
@@ -68,9 +69,9 @@ void copy_thread::run() {
   listen_for_wakeup();
   while (!stopping_) {
     tasks_.run_all();
-    const bool busy = pump();
+    const auto more_in = pump();
     close_finished_jobs();
-    ::io_uring_submit_and_wait(&ring_, busy || stopping_ ? 0 : 1);
+    wait_for_events(stopping_ ? std::chrono::nanoseconds(0) : more_in);
     io_uring_cqe* completion = nullptr;
     bool completed = false;
     while (::io_uring_peek_cqe(&ring_, &completion) == 0) {
@@ -79,6 +80,17 @@ void copy_thread::run() {
     }
     if (completed) faults_->notify_released();
   }
+}
+
+void copy_thread::wait_for_events(std::optional<std::chrono::nanoseconds> at_most) {
+  if (!at_most || at_most->count() == 0) {
+    ::io_uring_submit_and_wait(&ring_, at_most ? 0 : 1);
+    return;
+  }
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(*at_most);
+  __kernel_timespec timeout{seconds.count(), (*at_most - seconds).count()};
+  io_uring_cqe* first = nullptr;
+  ::io_uring_submit_and_wait_timeout(&ring_, &first, 1, &timeout, nullptr);  // -ETIME: the time is up
 }
 
 void copy_thread::listen_for_wakeup() {
@@ -90,26 +102,33 @@ void copy_thread::listen_for_wakeup() {
 void copy_thread::begin(std::shared_ptr<epoch> branch, unique_fd image, copy_session::copy_completion done) {
   // Write past the page cache where the file system can: guest RAM goes to the disk without another copy.
   ::fcntl(image.get(), F_SETFL, ::fcntl(image.get(), F_GETFL) | O_DIRECT);
-  auto job = std::make_shared<copy_job>(std::move(branch), std::move(image), std::move(done));
+  auto job = std::make_shared<copy_job>(std::move(branch), std::move(image), branch_bytes_per_second_, std::move(done));
   jobs_.push_back(job);
   auto extents = data_extents(job->branch->memory->fd(), job->branch->memory->size());
   if (!extents) return fail(*job, std::move(extents).error());
   job->extents = std::move(*extents);
 }
 
-bool copy_thread::pump() {
-  bool more = false;
+bool copy_thread::may_write_more(const copy_job& job) const noexcept {
+  return job.stage == job_stage::copying && !job.failure && !job.bulk_complete() &&
+         job.in_flight_bytes < max_in_flight_bytes && job.in_flight.size() < max_in_flight_writes;
+}
+
+std::optional<std::chrono::nanoseconds> copy_thread::pump() {
+  std::optional<std::chrono::nanoseconds> more_in;
   for (const auto& job : jobs_) {
     if (job->stage != job_stage::copying || job->failure) continue;
-    drain_captures(*job);
-    if (!job->bulk_complete() && job->in_flight_bytes < max_in_flight_bytes &&
-        job->in_flight.size() < max_in_flight_writes) {
+    drain_captures(*job);  // never held up by the limits: bounce memory is scarcer
+    if (!may_write_more(*job)) continue;
+    const auto now = engine_clock::now();
+    auto wait = std::max(job->limit.wait_at(now), host_limit_.wait_at(now));
+    if (wait.count() == 0) {
       pump_bulk(*job);
-      more |= job->stage == job_stage::copying && !job->bulk_complete() && job->in_flight_bytes < max_in_flight_bytes &&
-              job->in_flight.size() < max_in_flight_writes;
+      if (!may_write_more(*job)) continue;
     }
+    more_in = std::min(more_in.value_or(wait), wait);
   }
-  return more;
+  return more_in;
 }
 
 void copy_thread::pump_bulk(copy_job& job) {
@@ -150,7 +169,11 @@ void copy_thread::submit(copy_job& job, write_operation operation) {
   write_operation& kept = job.in_flight.back();
   kept.job = &job;
   kept.self = std::prev(job.in_flight.end());
-  job.in_flight_bytes += size_of(kept.parts);
+  const std::uint64_t size = size_of(kept.parts);
+  job.in_flight_bytes += size;
+  const auto now = engine_clock::now();
+  job.limit.spend(size, now);
+  host_limit_.spend(size, now);
   queue_write(kept);
   if (!kept.is_bulk()) return;
   // While the disk is at it. Only used if the pages are still protected when the write is through.
@@ -313,6 +336,11 @@ void copy_thread::end(const std::shared_ptr<epoch>& branch, const error& reason,
     job.failure = reason;
     job.stage = job_stage::detached;
   }
+}
+
+void copy_thread::fail_branch(const std::shared_ptr<epoch>& branch, const error& reason) {
+  const auto found = std::find_if(jobs_.begin(), jobs_.end(), [&](const auto& job) { return job->branch == branch; });
+  if (found != jobs_.end()) fail(**found, reason);
 }
 
 void copy_thread::release_captures(epoch& branch) {

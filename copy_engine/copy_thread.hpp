@@ -12,6 +12,7 @@
 #include "copy_engine/copy_job.hpp"
 #include "copy_engine/engine_stats.hpp"
 #include "copy_engine/fault_thread.hpp"
+#include "copy_engine/rate_limit.hpp"
 #include "copy_engine/task_queue.hpp"
 
 namespace coppice {
@@ -19,8 +20,9 @@ namespace coppice {
 // post() and wake() on any thread. All other public functions are for tasks that run on the copy thread.
 class copy_thread {
  public:
-  // `faults` outlives the thread. Errors: unsupported (no io_uring), io.
-  static result<std::unique_ptr<copy_thread>> start(engine_counters& counters);
+  // `counters` and `host_limit` outlive the thread. Errors: unsupported (no io_uring), io.
+  static result<std::unique_ptr<copy_thread>> start(engine_counters& counters, rate_limit& host_limit,
+                                                    std::uint64_t branch_bytes_per_second);
   ~copy_thread();  // REQUIRES: no job is left
 
   void serve(fault_thread& faults) { faults_ = &faults; }  // REQUIRES: before the first job
@@ -31,13 +33,24 @@ class copy_thread {
   // Ends the branch's job, if there is one, with `reason`; then (at once, or when its last write is through) calls
   // `done`. REQUIRES: the branch is detached from the fault thread.
   void end(const std::shared_ptr<epoch>& branch, const error& reason, std::function<void()> done);
+  // The fault thread has given the branch up: its copy, if it has begun, fails with `reason`.
+  void fail_branch(const std::shared_ptr<epoch>& branch, const error& reason);
 
  private:
-  copy_thread(unique_fd wakeup, engine_counters& counters) : tasks_(std::move(wakeup)), counters_(counters) {}
+  copy_thread(unique_fd wakeup, engine_counters& counters, rate_limit& host_limit,
+              std::uint64_t branch_bytes_per_second)
+      : tasks_(std::move(wakeup)),
+        counters_(counters),
+        host_limit_(host_limit),
+        branch_bytes_per_second_(branch_bytes_per_second) {}
 
   result<void> set_up_ring();
   void run();
-  bool pump();  // gives every job one window's work; false if none has any
+  // Gives every job one window's work. How long until there is more to do: zero, or what the limits say; nothing if
+  // only a completion or a task can bring more.
+  std::optional<std::chrono::nanoseconds> pump();
+  bool may_write_more(const copy_job& job) const noexcept;
+  void wait_for_events(std::optional<std::chrono::nanoseconds> at_most);
   void pump_bulk(copy_job& job);
   void submit(copy_job& job, write_operation operation);
   void queue_write(write_operation& operation);
@@ -53,6 +66,8 @@ class copy_thread {
 
   task_queue tasks_;
   engine_counters& counters_;
+  rate_limit& host_limit_;
+  const std::uint64_t branch_bytes_per_second_;
   fault_thread* faults_ = nullptr;
   io_uring ring_{};
   std::list<std::shared_ptr<copy_job>> jobs_;

@@ -27,18 +27,26 @@ enum class epoch_phase {
   prearming,  // RAM is being protected slice by slice; faults mark pages as touched
   prearmed,   // all protected but the touched pages
   active,     // the epoch has begun: faults capture
-  failed,     // a protection change failed: only waits for its detachment
+  failed,     // a protection change failed, or a fault waited too long: only waits for its detachment
   detached,   // over: the fault thread does nothing for it any more
 };
 
 // One branch. What is const never changes; every other member says who may use it.
 struct epoch {
-  epoch(std::shared_ptr<attached_vm> of, std::shared_ptr<guest_memory> ram, std::function<void()> wake)
-      : vm(std::move(of)), memory(std::move(ram)), wake_copier(std::move(wake)), states(memory->size() / page_size) {}
+  using failure_report = std::function<void(const std::shared_ptr<epoch>&, const error&)>;
+
+  epoch(std::shared_ptr<attached_vm> of, std::shared_ptr<guest_memory> ram, std::function<void()> wake,
+        failure_report report)
+      : vm(std::move(of)),
+        memory(std::move(ram)),
+        wake_copier(std::move(wake)),
+        fail_copy(std::move(report)),
+        states(memory->size() / page_size) {}
 
   const std::shared_ptr<attached_vm> vm;
   const std::shared_ptr<guest_memory> memory;
   const std::function<void()> wake_copier;  // called by the fault thread when there are captures to take
+  const failure_report fail_copy;           // called by the fault thread when it has given up the epoch
 
   // Fault thread only.
   epoch_phase phase = epoch_phase::idle;
@@ -47,6 +55,7 @@ struct epoch {
   engine_clock::time_point prearm_begin;
   std::size_t prearm_offset = 0;       // bytes of RAM protected so far
   copy_session::completion step_done;  // of the prearm or rearm that is under way
+  std::optional<error> given_up;       // why, if a fault waited too long
 
   // Shared.
   page_states states;
@@ -58,6 +67,12 @@ struct epoch {
   std::atomic<std::uint64_t> settled_pages{0};  // written by the copy thread
 };
 
+// A fault that waits for a bounce buffer.
+struct deferred_fault {
+  std::size_t page = 0;
+  engine_clock::time_point since;
+};
+
 // One VM's RAM under the engine's protection. Fault thread only, but for `memory`.
 struct attached_vm {
   std::shared_ptr<guest_memory> memory;
@@ -65,7 +80,7 @@ struct attached_vm {
   std::vector<memory_region> regions;          // by file offset
   std::vector<std::shared_ptr<epoch>> epochs;  // not detached ones
   fault_around around;
-  std::deque<std::size_t> deferred_faults;              // pages whose fault waits for a bounce buffer
+  std::deque<deferred_fault> deferred_faults;           // oldest first
   std::optional<std::size_t> unprotect_offset;          // bytes of RAM unprotected so far, while that is under way
   std::vector<std::function<void()>> when_unprotected;  // called once it is over (or not needed any more)
 

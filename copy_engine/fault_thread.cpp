@@ -39,8 +39,9 @@ void raise_maximum(std::atomic<std::int64_t>& maximum, std::int64_t value) {
 
 }  // namespace
 
-result<std::unique_ptr<fault_thread>> fault_thread::start(std::uint64_t bounce_bytes, engine_counters& counters) {
-  auto pool = bounce_pool::create(bounce_bytes);
+result<std::unique_ptr<fault_thread>> fault_thread::start(const copy_engine_options& options,
+                                                          engine_counters& counters) {
+  auto pool = bounce_pool::create(options.bounce_bytes);
   if (!pool) return std::move(pool).error();
   unique_fd epoll(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll) return errno_error("epoll_create1");
@@ -51,13 +52,17 @@ result<std::unique_ptr<fault_thread>> fault_thread::start(std::uint64_t bounce_b
   event.data.fd = wakeup->get();
   if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wakeup->get(), &event) != 0) return errno_error("epoll_ctl");
   return std::unique_ptr<fault_thread>(
-      new fault_thread(std::move(*pool), std::move(epoll), std::move(*wakeup), counters));
+      new fault_thread(options, std::move(*pool), std::move(epoll), std::move(*wakeup), counters));
 }
 
-fault_thread::fault_thread(bounce_pool pool, unique_fd epoll, unique_fd wakeup, engine_counters& counters)
-    : pool_(std::move(pool)), epoll_(std::move(epoll)), tasks_(std::move(wakeup)), counters_(counters), thread_([this] {
-        run();
-      }) {}
+fault_thread::fault_thread(const copy_engine_options& options, bounce_pool pool, unique_fd epoll, unique_fd wakeup,
+                           engine_counters& counters)
+    : longest_deferral_(options.longest_deferral),
+      pool_(std::move(pool)),
+      epoll_(std::move(epoll)),
+      tasks_(std::move(wakeup)),
+      counters_(counters),
+      thread_([this] { run(); }) {}
 
 fault_thread::~fault_thread() {
   post([this] { stopping_ = true; });
@@ -70,7 +75,8 @@ void fault_thread::run() {
   std::array<epoll_event, 32> events;
   bool slices_left = false;
   while (!stopping_) {
-    const int ready = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), slices_left ? 0 : -1);
+    const int ready = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
+                                   slices_left ? 0 : deferral_timeout());
     for (int i = 0; i < ready; ++i) {
       const int fd = events[static_cast<std::size_t>(i)].data.fd;
       if (fd == tasks_.fd()) {
@@ -79,7 +85,10 @@ void fault_thread::run() {
         read_faults(*vm->second);
       }
     }
-    if (deferred_.load(std::memory_order_relaxed) > 0) retry_deferred();
+    if (deferred_.load(std::memory_order_relaxed) > 0) {
+      retry_deferred();
+      give_up_overdue();
+    }
     tasks_.run_all();
     slices_left = run_slice();
   }
@@ -220,7 +229,7 @@ void fault_thread::read_faults(attached_vm& vm) {
     const auto page = vm.page_of(messages[i].arg.pagefault.address);
     if (!page) continue;  // not RAM that was handed over: nothing that we protected
     if (!serve_fault(vm, *page, vm.around.window_for(*page))) {
-      vm.deferred_faults.push_back(*page);
+      vm.deferred_faults.push_back({*page, begin});
       deferred_.fetch_add(1);
       counters_.deferred_faults.fetch_add(1, std::memory_order_relaxed);
     }
@@ -247,7 +256,7 @@ bool fault_thread::serve_fault(attached_vm& vm, std::size_t page, std::size_t wi
     for (std::size_t each = page; each < end; ++each) {
       if (branch->phase == epoch_phase::active) {
         capture(*branch, each);
-      } else if (!branch->is_touched[each]) {
+      } else if (branch->phase != epoch_phase::failed && !branch->is_touched[each]) {
         branch->is_touched[each] = true;
         branch->touched.push_back(each);
       }
@@ -272,10 +281,41 @@ void fault_thread::capture(epoch& branch, std::size_t page) {
 
 void fault_thread::retry_deferred() {
   for (const auto& [fd, vm] : vms_) {
-    while (!vm->deferred_faults.empty() && serve_fault(*vm, vm->deferred_faults.front(), 1)) {
+    while (!vm->deferred_faults.empty() && serve_fault(*vm, vm->deferred_faults.front().page, 1)) {
       vm->deferred_faults.pop_front();
       deferred_.fetch_sub(1, std::memory_order_relaxed);
     }
+  }
+}
+
+int fault_thread::deferral_timeout() const {
+  if (deferred_.load(std::memory_order_relaxed) == 0) return -1;
+  auto oldest = engine_clock::time_point::max();
+  for (const auto& [fd, vm] : vms_) {
+    if (!vm->deferred_faults.empty()) oldest = std::min(oldest, vm->deferred_faults.front().since);
+  }
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(oldest + longest_deferral_ - engine_clock::now());
+  return static_cast<int>(std::max<std::int64_t>(left.count(), 0));
+}
+
+void fault_thread::give_up_overdue() {
+  const auto overdue = engine_clock::now() - longest_deferral_;
+  for (const auto& [fd, vm] : vms_) {
+    if (!vm->deferred_faults.empty() && vm->deferred_faults.front().since <= overdue)
+      give_up(*vm, vm->deferred_faults.front().page);
+  }
+  retry_deferred();
+}
+
+// The guest comes before its branches: those that still need the page are over, and it may be written.
+void fault_thread::give_up(attached_vm& vm, std::size_t page) {
+  for (const auto& branch : vm.epochs) {
+    if (branch->phase != epoch_phase::active || !branch->states.needs_capture(page)) continue;
+    branch->phase = epoch_phase::failed;
+    branch->given_up = error{errc::unavailable, 0,
+                             "the guest waited " + std::to_string(longest_deferral_.count()) +
+                                 " ms for bounce memory: the disk is too slow for its writes"};
+    branch->fail_copy(branch, *branch->given_up);
   }
 }
 

@@ -18,7 +18,7 @@ namespace coppice {
 // post() and notify_released() on any thread. All other public functions are for tasks that run on the fault thread.
 class fault_thread {
  public:
-  static result<std::unique_ptr<fault_thread>> start(std::uint64_t bounce_bytes, engine_counters& counters);
+  static result<std::unique_ptr<fault_thread>> start(const copy_engine_options& options, engine_counters& counters);
   // REQUIRES: no VM is attached any more.
   ~fault_thread();
 
@@ -40,7 +40,8 @@ class fault_thread {
   void detach(epoch& branch, std::function<void()> done);
 
  private:
-  fault_thread(bounce_pool pool, unique_fd epoll, unique_fd wakeup, engine_counters& counters);
+  fault_thread(const copy_engine_options& options, bounce_pool pool, unique_fd epoll, unique_fd wakeup,
+               engine_counters& counters);
 
   void run();
   bool run_slice();  // a piece of a long protection change; false if there is none to do
@@ -52,7 +53,11 @@ class fault_thread {
   bool serve_fault(attached_vm& vm, std::size_t page, std::size_t window);
   void capture(epoch& branch, std::size_t page);
   void retry_deferred();
+  int deferral_timeout() const;  // milliseconds until a deferred fault has waited too long; -1: there is none
+  void give_up_overdue();
+  void give_up(attached_vm& vm, std::size_t page);
 
+  const std::chrono::milliseconds longest_deferral_;
   bounce_pool pool_;
   unique_fd epoll_;
   task_queue tasks_;

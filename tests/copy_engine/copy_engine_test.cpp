@@ -9,6 +9,7 @@
 #include "base/file.hpp"
 #include "base/image_digest.hpp"
 #include "tests/copy_engine/synthetic_vm.hpp"
+#include "tests/support/stuck_disk.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace coppice {
@@ -98,6 +99,13 @@ class copy_engine_test : public ::testing::Test {
     EXPECT_EQ(made.session->progress().settled_pages, image.size() / page_size);
   }
 
+  // What was written took at least as long as the limit says (less the first piece of each branch, which is free).
+  void expect_within_limit(double seconds, std::uint64_t bytes_per_second) {
+    const auto written = engine->stats().written_bytes;
+    EXPECT_GE(written, mib);
+    EXPECT_GE(seconds, 0.8 * static_cast<double>(written) / static_cast<double>(bytes_per_second));
+  }
+
   temp_dir dir;
   std::unique_ptr<synthetic_vm> vm;
   std::unique_ptr<copy_engine> engine;
@@ -136,7 +144,7 @@ TEST_F(copy_engine_test, overlapping_branches_of_one_guest_each_have_their_own_i
 }
 
 TEST_F(copy_engine_test, a_small_bounce_pool_delays_faults_but_no_page_is_wrong) {
-  START_OR_SKIP(8192, 0, {.bounce_bytes = 4 * page_size});
+  START_OR_SKIP(8192, 0, {.bounce_bytes = 4 * page_size, .longest_deferral = patience});
   for (int i = 0; i < 5; ++i) {
     auto made = branch("image" + std::to_string(i));
     expect_perfect(made);
@@ -190,6 +198,63 @@ TEST_F(copy_engine_test, a_full_disk_fails_the_branch_and_frees_the_guest) {
   const auto faults = engine->stats().faults;
   EXPECT_TRUE(vm->runs());
   EXPECT_EQ(engine->stats().faults, faults);
+}
+
+TEST_F(copy_engine_test, a_stuck_disk_holds_up_the_copy_and_not_the_guest) {
+  START_OR_SKIP(8192);
+  stuck_disk disk(vm->memory()->size());
+  if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
+  auto made = branch("unused", *open_file(disk.file(), O_RDWR));
+  ASSERT_TRUE(disk.wait_for_stuck_write());
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(vm->runs());
+  EXPECT_EQ(made.outcome.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
+  disk.release();
+  ASSERT_EQ(made.outcome.wait_for(patience), std::future_status::ready);
+  auto outcome = made.outcome.get();
+  ASSERT_TRUE(outcome) << outcome.error().message();
+  EXPECT_EQ(vm->count_bad_pages(disk.content(), made.step), 0U);
+}
+
+TEST_F(copy_engine_test, a_disk_that_the_guest_would_have_to_wait_for_costs_the_branch_and_not_the_guest) {
+  START_OR_SKIP(8192, 0, {.bounce_bytes = 4 * page_size, .longest_deferral = std::chrono::milliseconds(20)});
+  stuck_disk disk(vm->memory()->size());
+  if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
+  auto made = branch("unused", *open_file(disk.file(), O_RDWR));
+  ASSERT_TRUE(disk.wait_for_stuck_write());
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(vm->runs());
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  for (bool unprotected = false; !unprotected;) {
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "the guest must be unprotected, though the disk is stuck";
+    const auto faults = engine->stats().faults;
+    ASSERT_TRUE(vm->runs());
+    unprotected = engine->stats().faults == faults;
+  }
+  disk.release();
+  ASSERT_EQ(made.outcome.wait_for(patience), std::future_status::ready);
+  auto outcome = made.outcome.get();
+  ASSERT_FALSE(outcome);
+  EXPECT_EQ(outcome.error().code, errc::unavailable) << outcome.error().message();
+  made.session.reset();
+  EXPECT_EQ(engine->stats().bounce_bytes_used, 0U);
+}
+
+TEST_F(copy_engine_test, a_limit_of_a_branch_is_kept_and_no_page_is_wrong) {
+  START_OR_SKIP(8192, 0, {.branch_bytes_per_second = 64 * mib});
+  const auto begin = std::chrono::steady_clock::now();
+  auto made = branch("image");
+  expect_perfect(made);
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  expect_within_limit(took.count(), 64 * mib);
+}
+
+TEST_F(copy_engine_test, a_limit_of_the_host_is_shared_by_all_branches) {
+  START_OR_SKIP(4096, 0, {.host_bytes_per_second = 64 * mib});
+  const auto begin = std::chrono::steady_clock::now();
+  std::vector<running_branch> branches;
+  for (int i = 0; i < 3; ++i) branches.push_back(branch("image" + std::to_string(i)));
+  for (auto& each : branches) expect_perfect(each);
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  expect_within_limit(took.count(), 64 * mib);
 }
 
 TEST_F(copy_engine_test, a_guest_that_dies_fails_its_branches) {

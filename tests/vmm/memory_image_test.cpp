@@ -45,6 +45,22 @@ TEST_F(image_test, data_arrives_where_it_belongs_and_holes_stay_holes) {
   EXPECT_EQ(std::memcmp(memory.data(), expected.data(), size), 0);
 }
 
+TEST_F(image_test, zero_pages_of_the_image_become_holes) {
+  constexpr auto size = 32 * mib;
+  const auto image = make_image(size);
+  fill(image.get(), 0, size, 0);
+  fill(image.get(), 5 * page_size, page_size, 1);
+  fill(image.get(), 7 * page_size, 2 * page_size, 2);
+  auto memory = std::move(guest_memory::create("image-test", size)).value();
+  ASSERT_TRUE(load_image(image.get(), memory));
+  struct stat status {};
+  ASSERT_EQ(::fstat(memory.fd(), &status), 0);
+  EXPECT_LE(static_cast<std::uint64_t>(status.st_blocks) * 512, 4 * mib);
+  std::vector<std::byte> expected(size);
+  ASSERT_TRUE(read_all_at(image.get(), expected, 0));
+  EXPECT_EQ(std::memcmp(memory.data(), expected.data(), size), 0);
+}
+
 TEST_F(image_test, an_image_of_another_size_is_refused) {
   const auto image = make_image(2 * mib);
   auto memory = std::move(guest_memory::create("image-test", 4 * mib)).value();
