@@ -9,6 +9,7 @@
 #include "cli/commands.hpp"
 #include "cli/demo.hpp"
 #include "cli/exit_codes.hpp"
+#include "cli/size_option.hpp"
 
 namespace coppice {
 namespace {
@@ -27,14 +28,6 @@ struct command_line {
   std::function<int(const command_context&)> action;
   bool runs_demo = false;
 };
-
-CLI::Validator is_size() {
-  return {[](std::string& text) {
-            const auto parsed = parse_bytes(text);
-            return parsed.ok() ? std::string() : parsed.error().message();
-          },
-          "SIZE"};
-}
 
 CLI::App* add(CLI::App& parent, const char* name, const char* description, const char* example) {
   CLI::App* command = parent.add_subcommand(name, description);

@@ -10,7 +10,9 @@
 #include "actors/daemon.hpp"
 #include "api/server.hpp"
 #include "base/log.hpp"
+#include "base/units.hpp"
 #include "cli/listen_address.hpp"
+#include "cli/size_option.hpp"
 #include "metrics/metrics.hpp"
 
 namespace coppice {
@@ -23,6 +25,9 @@ struct settings {
   std::string listen = "127.0.0.1:8889";
   std::string vmm;
   std::string log_level = "info";
+  std::string copy_rate = "0";
+  std::string branch_copy_rate = "0";
+  std::string bounce_memory = "256M";
 };
 
 int fail(const error& failure) {
@@ -37,6 +42,9 @@ int serve(const settings& chosen, const listen_address& address, const sigset_t&
   daemon_options options;
   options.root = chosen.root;
   options.vmm = chosen.vmm;
+  options.engine.host_bytes_per_second = *parse_bytes(chosen.copy_rate);
+  options.engine.branch_bytes_per_second = *parse_bytes(chosen.branch_copy_rate);
+  options.engine.bounce_bytes = *parse_bytes(chosen.bounce_memory);
   auto plane = start_daemon(options, registry);
   if (!plane.ok()) return fail(plane.error());
   registry.build_info(COPPICE_VERSION, (*plane)->vmm().app_name + " " + (*plane)->vmm().version);
@@ -77,6 +85,16 @@ int run(int argc, char** argv) {
   app.add_option("--root", chosen.root, "Folder of the snapshots, on a disk; created if absent")->required();
   app.add_option("--listen", chosen.listen, "Address of the HTTP API; port 0 takes a free one")->capture_default_str();
   app.add_option("--vmm", chosen.vmm, "coppice-vmm or firecracker binary (default: the coppice-vmm beside coppiced)");
+  app.add_option("--copy-rate", chosen.copy_rate, "Bytes per second that all copies together may write; 0: no limit")
+      ->capture_default_str()
+      ->check(is_size());
+  app.add_option("--branch-copy-rate", chosen.branch_copy_rate, "The same for each branch")
+      ->capture_default_str()
+      ->check(is_size());
+  app.add_option("--bounce-memory", chosen.bounce_memory,
+                 "Memory that holds pages saved at faults until they are written")
+      ->capture_default_str()
+      ->check(is_size());
   app.add_option("--log-level", chosen.log_level, "What is logged to stderr")
       ->capture_default_str()
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "err"}));
