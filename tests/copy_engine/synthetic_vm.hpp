@@ -18,6 +18,7 @@
 #include <chrono>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/guest_memory.hpp"
@@ -101,7 +102,7 @@ class synthetic_vm {
   }
 
   // The pages of `image` that are not as they were when the guest had done `step` steps.
-  std::size_t count_bad_pages(const std::vector<std::byte>& image, std::uint64_t step) const {
+  std::size_t count_bad_pages(std::span<const std::byte> image, std::uint64_t step) const {
     std::vector<std::uint64_t> expected(pages_, 0);
     std::size_t unknown = pages_;
     for (std::uint64_t n = step; n > 0 && unknown > 0; --n) {  // backwards: the last write of each page counts

@@ -2,44 +2,81 @@
 
 #define FUSE_USE_VERSION 35
 #include <fuse_lowlevel.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
-#include <string_view>
+#include <deque>
+#include <new>
+#include <vector>
 
 namespace coppice {
 namespace {
 
-constexpr fuse_ino_t file_node = 2;
+constexpr fuse_ino_t first_file = 2;  // file i is node first_file + i
 
-stuck_disk& disk_of(fuse_req_t request) {
-  return *static_cast<stuck_disk*>(fuse_req_userdata(request));
+struct stuck_write {
+  fuse_req_t request;
+  std::span<std::byte> to;
+  std::vector<char> data;
+};
+
+// The server process's own.
+struct server {
+  stuck_disk::control* shared;
+  std::span<std::byte> contents;
+  std::size_t size;
+  std::deque<stuck_write> waiting;
+
+  void carry_out_allowed() {
+    for (; !waiting.empty() && (shared->released || shared->allowed > 0); waiting.pop_front()) {
+      if (!shared->released) --shared->allowed;
+      const stuck_write& next = waiting.front();
+      std::memcpy(next.to.data(), next.data.data(), next.data.size());
+      fuse_reply_write(next.request, next.data.size());
+    }
+    shared->waiting = waiting.size();
+  }
+};
+
+server& server_of(fuse_req_t request) {
+  return *static_cast<server*>(fuse_req_userdata(request));
 }
 
-struct stat attributes(const stuck_disk& disk, fuse_ino_t node) {
+struct stat attributes(const server& of, fuse_ino_t node) {
   struct stat made {};
   made.st_ino = node;
   made.st_mode = node == FUSE_ROOT_ID ? S_IFDIR | 0755 : S_IFREG | 0644;
   made.st_nlink = 1;
-  if (node == file_node) made.st_size = static_cast<off_t>(disk.content().size());
+  if (node != FUSE_ROOT_ID) made.st_size = static_cast<off_t>(of.size);
   return made;
 }
 
 void on_lookup(fuse_req_t request, fuse_ino_t, const char* name) {
-  if (std::string_view(name) != "file") {
+  const auto number = static_cast<std::size_t>(std::atoi(name));
+  if (number >= server_of(request).contents.size() / server_of(request).size || std::to_string(number) != name) {
     fuse_reply_err(request, ENOENT);
     return;
   }
   fuse_entry_param entry{};
-  entry.ino = file_node;
-  entry.attr = attributes(disk_of(request), file_node);
+  entry.ino = first_file + number;
+  entry.attr = attributes(server_of(request), entry.ino);
   fuse_reply_entry(request, &entry);
 }
 
 void on_getattr(fuse_req_t request, fuse_ino_t node, fuse_file_info*) {
-  const struct stat made = attributes(disk_of(request), node);
+  const struct stat made = attributes(server_of(request), node);
   fuse_reply_attr(request, &made, 1);
 }
 
@@ -52,14 +89,20 @@ void on_open(fuse_req_t request, fuse_ino_t, fuse_file_info* file) {
   fuse_reply_open(request, file);
 }
 
-void on_write(fuse_req_t request, fuse_ino_t, const char* data, size_t size, off_t offset, fuse_file_info*) {
-  disk_of(request).write(data, size, static_cast<std::size_t>(offset));
-  fuse_reply_write(request, size);
+void on_write(fuse_req_t request, fuse_ino_t node, const char* data, size_t size, off_t offset, fuse_file_info*) {
+  server& self = server_of(request);
+  const std::size_t begin = (node - first_file) * self.size + static_cast<std::size_t>(offset);
+  if (static_cast<std::size_t>(offset) + size > self.size) {
+    fuse_reply_err(request, EFBIG);
+    return;
+  }
+  self.waiting.push_back({request, self.contents.subspan(begin, size), {data, data + size}});
+  self.carry_out_allowed();
 }
 
-}  // namespace
-
-stuck_disk::stuck_disk(std::size_t size) : content_(size) {
+// Ends the process when the mount, or the test, is gone.
+[[noreturn]] void serve(const char* folder, int wake, int ready, server& self) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   fuse_lowlevel_ops operations{};
   operations.lookup = on_lookup;
   operations.getattr = on_getattr;
@@ -69,43 +112,70 @@ stuck_disk::stuck_disk(std::size_t size) : content_(size) {
   char name[] = "stuck-disk";
   char* arguments[] = {name, nullptr};
   fuse_args args = FUSE_ARGS_INIT(1, arguments);
-  fuse_session* const made = ::fuse_session_new(&args, &operations, sizeof operations, this);
-  ::fuse_opt_free_args(&args);
-  if (made == nullptr) return;
-  if (::fuse_session_mount(made, folder_.path().c_str()) != 0) {
-    ::fuse_session_destroy(made);
-    return;
+  fuse_session* const session = ::fuse_session_new(&args, &operations, sizeof operations, &self);
+  const bool mounted = session != nullptr && ::fuse_session_mount(session, folder) == 0;
+  if (::write(ready, mounted ? "y" : "n", 1) != 1 || !mounted) ::_exit(1);
+  fuse_buf buffer{};
+  pollfd events[2] = {{::fuse_session_fd(session), POLLIN, 0}, {wake, POLLIN, 0}};
+  while (::poll(events, 2, -1) >= 0) {
+    eventfd_t ignored = 0;
+    if (events[1].revents != 0 && ::eventfd_read(wake, &ignored) == 0) self.carry_out_allowed();
+    if (events[0].revents == 0) continue;
+    if (::fuse_session_receive_buf(session, &buffer) <= 0) break;
+    ::fuse_session_process_buf(session, &buffer);
   }
-  session_ = made;
-  thread_ = std::thread([made] { ::fuse_session_loop(made); });
+  ::_exit(0);
+}
+
+}  // namespace
+
+stuck_disk::stuck_disk(std::size_t size, std::size_t files)
+    : size_(size), wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  constexpr std::size_t head = 4096;
+  void* const shared = ::mmap(nullptr, head + size * files, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  control_ = new (shared) control{};
+  contents_ = {static_cast<std::byte*>(shared) + head, size * files};
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return;
+  const unique_fd ready(ends[0]);
+  unique_fd tell(ends[1]);
+  server_ = ::fork();
+  if (server_ == 0) {
+    server self{control_, contents_, size, {}};
+    serve(folder_.path().c_str(), wake_.get(), tell.get(), self);
+  }
+  tell.reset();
+  char answer = 'n';
+  mounted_ = ::read(ready.get(), &answer, 1) == 1 && answer == 'y';
 }
 
 stuck_disk::~stuck_disk() {
-  if (session_ == nullptr) return;
-  release();
-  ::fuse_session_exit(session_);
-  ::fuse_session_unmount(session_);  // wakes the loop
-  thread_.join();
-  ::fuse_session_destroy(session_);
+  if (server_ > 0) {
+    ::kill(server_, SIGKILL);
+    ::waitpid(server_, nullptr, 0);
+  }
+  if (mounted_) ::umount2(folder_.path().c_str(), MNT_DETACH);
+  ::munmap(control_,
+           static_cast<std::size_t>(contents_.data() + contents_.size() - reinterpret_cast<std::byte*>(control_)));
 }
 
-void stuck_disk::write(const char* data, std::size_t size, std::size_t offset) {
-  std::unique_lock lock(mutex_);
-  stuck_ = true;
-  changed_.notify_all();
-  changed_.wait(lock, [this] { return released_; });
-  if (offset + size <= content_.size()) std::memcpy(content_.data() + offset, data, size);
+bool stuck_disk::wait_for_stuck_write() const {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (control_->waiting == 0) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    ::sched_yield();
+  }
+  return true;
 }
 
-bool stuck_disk::wait_for_stuck_write() {
-  std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, std::chrono::seconds(20), [this] { return stuck_; });
+void stuck_disk::allow(std::size_t writes) {
+  control_->allowed += writes;
+  ::eventfd_write(wake_.get(), 1);
 }
 
 void stuck_disk::release() {
-  const std::lock_guard lock(mutex_);
-  released_ = true;
-  changed_.notify_all();
+  control_->released = true;
+  ::eventfd_write(wake_.get(), 1);
 }
 
 }  // namespace coppice

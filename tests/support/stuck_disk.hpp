@@ -1,51 +1,59 @@
-// A file system of a test's own (FUSE) with one file, whose writes are carried out only when the test lets them.
+// A file system of a test's own (FUSE) with a few files, whose writes are carried out only when the test lets them. Its
+// server is a process of its own: a test that dies with writes under way could not be ended otherwise.
 #pragma once
 
-#include <condition_variable>
+#include <sys/types.h>
+
+#include <atomic>
 #include <cstddef>
 #include <filesystem>
-#include <mutex>
-#include <thread>
-#include <vector>
+#include <span>
+#include <string>
 
+#include "base/fd.hpp"
 #include "tests/support/temp_dir.hpp"
-
-struct fuse_session;
 
 namespace coppice {
 
 class stuck_disk {
  public:
-  // `size`: of the file, all zeros. Writes are stuck from the start.
-  explicit stuck_disk(std::size_t size);
+  // What the processes share; the files' contents follow it.
+  struct control {
+    std::atomic<std::size_t> allowed;  // writes that may be carried out; the server takes from it
+    std::atomic<bool> released;        // all may
+    std::atomic<std::size_t> waiting;  // writes that are stuck now
+  };
+
+  // `size`: of each file, all zeros. Writes are stuck from the start. Forks. REQUIRES: called before this process
+  // starts threads.
+  explicit stuck_disk(std::size_t size, std::size_t files = 1);
   stuck_disk(const stuck_disk&) = delete;
   stuck_disk& operator=(const stuck_disk&) = delete;
-  // Lets all writes through, and unmounts. REQUIRES: the file is closed, or will be without this thread's help.
+  // Writes that are stuck fail.
   ~stuck_disk();
 
   // False: this machine lets us mount no FUSE (not root, or no /dev/fuse).
-  bool mounted() const noexcept { return session_ != nullptr; }
-  std::filesystem::path file() const { return folder_.path() / "file"; }
+  bool mounted() const noexcept { return mounted_; }
+  std::filesystem::path file(std::size_t number = 0) const { return folder_.path() / std::to_string(number); }
 
   // Waits until a write is stuck; false if none comes within 20 s.
-  bool wait_for_stuck_write();
-  // From now on writes go through, those that are stuck included.
+  bool wait_for_stuck_write() const;
+  // Lets that many more writes through, in the order in which they come.
+  void allow(std::size_t writes);
+  // From now on writes go through, those that are stuck included, until hold().
   void release();
-  // REQUIRES: no write is under way.
-  const std::vector<std::byte>& content() const noexcept { return content_; }
-
-  // Called by the file system's thread.
-  void write(const char* data, std::size_t size, std::size_t offset);
+  void hold() { control_->released = false; }
+  // REQUIRES: no write to the file is under way.
+  std::span<std::byte> content(std::size_t number = 0) const { return contents_.subspan(number * size_, size_); }
 
  private:
+  const std::size_t size_;
   temp_dir folder_;
-  fuse_session* session_ = nullptr;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool released_ = false;
-  bool stuck_ = false;
-  std::vector<std::byte> content_;
-  std::thread thread_;
+  unique_fd wake_;
+  control* control_ = nullptr;
+  std::span<std::byte> contents_;
+  pid_t server_ = -1;
+  bool mounted_ = false;
 };
 
 }  // namespace coppice

@@ -1,0 +1,118 @@
+// A copy engine with one synthetic VM attached: what its tests have in common.
+#pragma once
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "base/file.hpp"
+#include "base/image_digest.hpp"
+#include "copy_engine/copy_engine.hpp"
+#include "tests/copy_engine/synthetic_vm.hpp"
+#include "tests/support/temp_dir.hpp"
+
+namespace coppice {
+
+using testing::synthetic_vm;
+
+inline constexpr auto patience = std::chrono::seconds(60);
+
+inline result<void> wait_for(const std::function<void(copy_session::completion)>& step) {
+  auto answer = std::make_shared<std::promise<result<void>>>();
+  auto future = answer->get_future();
+  step([answer](result<void> outcome) { answer->set_value(std::move(outcome)); });
+  if (future.wait_for(patience) != std::future_status::ready) return error{errc::deadline_exceeded, 0, "no completion"};
+  return future.get();
+}
+
+inline void wait_for_abort(copy_session& session) {
+  std::promise<void> done;
+  session.abort([&done] { done.set_value(); });
+  ASSERT_EQ(done.get_future().wait_for(patience), std::future_status::ready);
+}
+
+// A branch that is being copied, and the step of its instant.
+struct running_branch {
+  std::unique_ptr<copy_session> session;
+  std::uint64_t step = 0;
+  std::filesystem::path image;
+  std::future<result<copy_result>> outcome;
+};
+
+class copy_engine_test : public ::testing::Test {
+ protected:
+  void start(std::size_t pages, std::size_t split = 0, copy_engine_options options = {}) {
+    vm = std::make_unique<synthetic_vm>(pages, split);  // forks: before the engine's threads
+    auto handover = vm->take_handover();
+    if (!handover.uffd) GTEST_SKIP() << "no userfaultfd with write-protection here: run as root on Linux 5.19 or later";
+    auto made = create_copy_engine(options);
+    ASSERT_TRUE(made) << made.error().message();
+    engine = std::move(*made);
+    auto attached = engine->attach(std::move(handover), vm->memory());
+    ASSERT_TRUE(attached) << attached.error().message();
+    memory = std::move(*attached);
+    ASSERT_TRUE(vm->runs());
+  }
+
+  unique_fd make_image(const std::filesystem::path& path) {
+    unique_fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    EXPECT_EQ(::ftruncate(fd.get(), static_cast<off_t>(vm->memory()->size())), 0);
+    return fd;
+  }
+
+  // Takes the branch's instant and starts its copy.
+  running_branch branch(const std::string& name, unique_fd image = {}) {
+    running_branch made;
+    made.image = dir.path() / name;
+    made.session = *memory->begin();
+    copy_session& session = *made.session;
+    auto prearmed = wait_for([&](auto done) { session.prearm(std::move(done)); });
+    EXPECT_TRUE(prearmed) << prearmed.error().message();
+    vm->pause();
+    made.step = vm->steps();
+    auto rearmed = wait_for([&](auto done) { session.rearm(std::move(done)); });
+    EXPECT_TRUE(rearmed) << rearmed.error().message();
+    vm->resume();
+    auto promise = std::make_shared<std::promise<result<copy_result>>>();
+    made.outcome = promise->get_future();
+    session.copy(image ? std::move(image) : make_image(made.image),
+                 [promise](result<copy_result> outcome) { promise->set_value(std::move(outcome)); });
+    return made;
+  }
+
+  void expect_perfect(running_branch& made) {
+    ASSERT_EQ(made.outcome.wait_for(patience), std::future_status::ready);
+    auto outcome = made.outcome.get();
+    ASSERT_TRUE(outcome) << outcome.error().message();
+    auto file = *open_file(made.image, O_RDONLY);
+    std::vector<std::byte> image(vm->memory()->size());
+    ASSERT_TRUE(read_all_at(file.get(), image, 0));
+    EXPECT_EQ(vm->count_bad_pages(image, made.step), 0U);
+    auto checksums = checksum_image_file(file.get(), image.size());
+    ASSERT_TRUE(checksums);
+    EXPECT_EQ(outcome->chunk_checksums, *checksums);
+    const copy_summary& summary = outcome->summary;
+    EXPECT_EQ(summary.bulk_pages + summary.captured_pages + summary.zero_pages + summary.hole_pages,
+              image.size() / page_size);
+    EXPECT_EQ(made.session->progress().settled_pages, image.size() / page_size);
+  }
+
+  // What was written took at least as long as the limit says (less the first piece of each branch, which is free).
+  void expect_within_limit(double seconds, std::uint64_t bytes_per_second) {
+    const auto written = engine->stats().written_bytes;
+    EXPECT_GE(written, mib);
+    EXPECT_GE(seconds, 0.8 * static_cast<double>(written) / static_cast<double>(bytes_per_second));
+  }
+
+  temp_dir dir;
+  std::unique_ptr<synthetic_vm> vm;
+  std::unique_ptr<copy_engine> engine;
+  std::unique_ptr<protected_memory> memory;
+};
+
+#define START_OR_SKIP(...) \
+  start(__VA_ARGS__);      \
+  if (IsSkipped() || HasFatalFailure()) return;
+
+}  // namespace coppice
