@@ -16,7 +16,7 @@ class lifecycle_e2e : public ::testing::Test {
   // A daemon with a parent and `count` live branches under way.
   void start_branches(daemon& daemon, int count) {
     ASSERT_TRUE(daemon.up()) << daemon.process().output();
-    const std::string parent = daemon.start_parent();
+    const std::string parent = daemon.start_parent("64M");
     ASSERT_FALSE(parent.empty());
     for (int i = 0; i < count; ++i) {
       const nlohmann::json body{{"tag", "b" + std::to_string(i)}, {"mode", "live"}, {"wait", false}};
@@ -37,7 +37,7 @@ class lifecycle_e2e : public ::testing::Test {
 };
 
 TEST_F(lifecycle_e2e, sigterm_amid_branches_ends_vms_and_removes_staging_within_5_s) {
-  daemon daemon;
+  daemon daemon(coppice_vmm, {"--branch-copy-rate", "1M"});  // so slow that they are under way for certain
   start_branches(daemon, 3);
   daemon.process().signal(SIGTERM);
   EXPECT_EQ(daemon.process().wait_for_exit(std::chrono::seconds(5)), 0) << daemon.process().output();
@@ -48,7 +48,7 @@ TEST_F(lifecycle_e2e, sigterm_amid_branches_ends_vms_and_removes_staging_within_
 TEST_F(lifecycle_e2e, no_vm_outlives_a_daemon_that_was_killed_and_the_next_one_cleans_up) {
   temp_dir root;
   {
-    daemon first(coppice_vmm, {}, root.path() / "r");
+    daemon first(coppice_vmm, {"--branch-copy-rate", "1M"}, root.path() / "r");
     start_branches(first, 3);
     first.process().signal(SIGKILL);
     EXPECT_EQ(first.process().wait_for_exit(std::chrono::seconds(5)), -SIGKILL);
@@ -63,6 +63,7 @@ TEST_F(lifecycle_e2e, no_vm_outlives_a_daemon_that_was_killed_and_the_next_one_c
   EXPECT_TRUE(staging(second.root()).empty());
   auto snapshots = second.api().get("/v1/snapshots");
   ASSERT_TRUE(snapshots);
+  EXPECT_EQ(snapshots->size(), 1U) << "the base; no branch was ready";
   for (const auto& each : *snapshots) {
     EXPECT_EQ(each.at("status"), "ready");
     auto report =
