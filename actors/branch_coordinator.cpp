@@ -4,6 +4,7 @@
 
 #include "actors/copy_stream.hpp"
 #include "base/log.hpp"
+#include "base/units.hpp"
 
 namespace coppice {
 namespace {
@@ -101,6 +102,8 @@ void branch_coordinator::step_failed(const error& why) {
 std::chrono::milliseconds branch_coordinator::deadline() const {
   const auto own = with_->deadlines.of(step_);
   if (!live()) return step_ == branch_step::snapshot ? sized(std::chrono::seconds(30), job_.record.memory_bytes) : own;
+  // Protecting takes some 35 ms a GiB; the guest runs meanwhile.
+  if (step_ == branch_step::prearm) return own + std::chrono::milliseconds(job_.record.memory_bytes / (4 * mib));
   if (!spec_of(step_).in_pause) return own;
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(budget_end_ - step_started_);
   return std::clamp(left, std::chrono::milliseconds(1), std::max(own, std::chrono::milliseconds(1)));

@@ -54,6 +54,8 @@ struct epoch {
   std::vector<std::size_t> touched;  // the same as a list, unordered
   engine_clock::time_point prearm_begin;
   std::size_t prearm_offset = 0;       // bytes of RAM protected so far
+  unsigned prearm_rounds = 0;          // over all of RAM, then over what was touched in the round before
+  std::vector<std::size_t> retouch;    // what is left of that
   copy_session::completion step_done;  // of the prearm or rearm that is under way
   std::optional<error> given_up;       // why, if a fault waited too long
 

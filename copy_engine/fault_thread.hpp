@@ -46,6 +46,11 @@ class fault_thread {
   void run();
   bool run_slice();  // a piece of a long protection change; false if there is none to do
   void prearm_slice(attached_vm& vm, const std::shared_ptr<epoch>& branch);
+  void prearm_touched(attached_vm& vm, const std::shared_ptr<epoch>& branch);
+  void prearm_failed(epoch& branch, const result<void>& outcome);
+  void end_prearm_round(epoch& branch);
+  // Sorts `pages` and protects them.
+  result<void> protect_pages(attached_vm& vm, std::vector<std::size_t>& pages);
   void unprotect_slice(attached_vm& vm);
   void end_unprotect(attached_vm& vm);
   void read_faults(attached_vm& vm);
@@ -63,6 +68,7 @@ class fault_thread {
   task_queue tasks_;
   engine_counters& counters_;
   std::map<int, std::shared_ptr<attached_vm>> vms_;  // by uffd
+  int last_sliced_ = -1;                             // the uffd of the VM whose turn it was
   std::atomic<std::uint64_t> deferred_{0};
   bool stopping_ = false;
   std::thread thread_;
