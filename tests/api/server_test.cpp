@@ -120,6 +120,32 @@ TEST_F(server, the_journal_is_reset_only_on_request) {
   EXPECT_THAT(error_of(send("GET", "/v1/sandboxes/sb-1/journal?rest=true")), HasSubstr("known is reset"));
 }
 
+TEST_F(server, a_snapshot_is_deleted_with_its_descendants_only_on_request) {
+  for (const auto& [query, cascade] :
+       std::vector<std::pair<std::string, bool>>{{"", false}, {"?force=true", false}, {"?cascade=true", true}}) {
+    add_snapshot("base");
+    EXPECT_EQ(send("DELETE", "/v1/snapshots/base" + query).status, 204u);
+    EXPECT_EQ(plane_.deleted_with_descendants, cascade) << query;
+  }
+  EXPECT_THAT(error_of(send("DELETE", "/v1/snapshots/base?cascade=true&force=true")), HasSubstr("one of them"));
+  EXPECT_THAT(error_of(send("DELETE", "/v1/snapshots/base?force=true&force=true")), HasSubstr("twice"));
+}
+
+TEST_F(server, what_needs_an_agent_in_the_guest_is_409_with_the_reason) {
+  add_sandbox("sb-1");
+  const std::vector<std::pair<const char*, const char*>> calls = {
+      {"exec", R"({"args":["ls"],"timeout_secs":30})"}, {"eval", R"({"code":"1"})"}, {"ping", ""}};
+  for (const auto& [what, body] : calls) {
+    const auto answer = send("POST", std::string("/v1/sandboxes/sb-1/") + what, body);
+    EXPECT_EQ(answer.status, 409u) << what;
+    EXPECT_THAT(error_of(answer), AllOf(StartsWith(what), HasSubstr("no guest address")));
+    EXPECT_EQ(send("POST", std::string("/v1/sandboxes/sb-2/") + what, body).status, 404u) << what;
+  }
+  EXPECT_EQ(send("POST", "/v1/sandboxes/sb-1/exec", R"({"args":[]})").status, 400u);
+  EXPECT_EQ(send("POST", "/v1/sandboxes/sb-1/exec", R"({"args":[1]})").status, 400u);
+  EXPECT_EQ(send("POST", "/v1/sandboxes/sb-1/eval", "{}").status, 400u);
+}
+
 TEST_F(server, tells_health_version_and_metrics) {
   EXPECT_EQ(json::parse(send("GET", "/healthz").body)["status"], "ok");
   const auto version = json::parse(send("GET", "/version").body);
