@@ -33,7 +33,7 @@ class reply_gate {
 
 // What the connections of a server share. Used on the server's thread only.
 struct server_core {
-  control_plane& plane;
+  route_services services;
   api_server_options options;
   std::shared_ptr<reply_gate> gate;
   std::unordered_set<std::shared_ptr<http_connection>> connections;  // their owner
@@ -64,6 +64,8 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   void refuse(boost::beast::error_code failure);
   void on_written(boost::beast::error_code failure);
   void drain_then_close();
+  void take_names(const parser::value_type& message);
+  void tell(const route_answer& answer) const;
 
   server_core& core_;
   boost::beast::tcp_stream stream_;
@@ -73,6 +75,8 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   std::chrono::steady_clock::time_point began_;
   std::size_t drained_bytes_ = 0;
   std::string method_ = "none";
+  std::string target_;
+  std::string request_id_;
   bool answer_due_ = false;  // a request is with the control plane, or its answer is being written
   bool keep_alive_ = true;
   bool unread_input_ = false;  // the client may still be sending: closing at once would reset what it should read

@@ -38,6 +38,7 @@ struct route {
   std::string_view summary = {};
   std::string_view takes = {};  // schema of the body; empty: no body
   std::string_view gives = {};  // schema of the answer; "[x]" for a list of x; empty: no body
+  bool creates = false;         // an Idempotency-Key is honoured
   std::span<const unsigned> successes = {};
   std::span<const unsigned> failures = {};
   void (*run)(call) = nullptr;  // calls `answer` exactly once

@@ -5,7 +5,9 @@
 #include <utility>
 #include <vector>
 
+#include "api/digest.hpp"
 #include "api/http_status.hpp"
+#include "api/idempotency_cache.hpp"
 #include "api/json.hpp"
 #include "api/route_table.hpp"
 #include "base/tag.hpp"
@@ -14,6 +16,8 @@ namespace coppice {
 namespace {
 
 using text_pairs = std::vector<std::pair<std::string, std::string>>;
+
+constexpr std::size_t longest_key = 255;  // of an Idempotency-Key
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
@@ -112,13 +116,28 @@ void run_route(const route& chosen, call c) {
   chosen.run(std::move(c));
 }
 
+// A repetition gets the first answer, unless that is still to come.
+void run_once(const route& chosen, call c, idempotency_cache& keys, const route_request& request) {
+  const std::string& key = request.idempotency_key;
+  const bool legal = key.size() <= longest_key && std::ranges::all_of(key, [](char x) { return x > ' ' && x <= '~'; });
+  if (!legal) return c.answer(failure_answer(400, "bad Idempotency-Key: 1 to 255 visible ASCII characters are needed"));
+  const std::string what = request.method + ' ' + request.target + '\n' + c.body;
+  const auto decided = keys.begin(key, sha256(what));
+  if (!decided.run) return c.answer(decided.answer);
+  c.answer = [answer = c.answer, run = decided.run](route_answer reply) {
+    run->finish(reply);
+    answer(std::move(reply));
+  };
+  run_route(chosen, std::move(c));
+}
+
 }  // namespace
 
 route_answer failure_answer(unsigned status, const std::string& message) {
   return {.status = status, .body = dump({{"error", message}}) + "\n"};
 }
 
-void handle_request(control_plane& plane, route_request request, std::function<void(route_answer)> answer) {
+void handle_request(const route_services& with, route_request request, std::function<void(route_answer)> answer) {
   const std::string_view target = request.target;
   const auto question = target.find('?');
   const std::string_view path = target.substr(0, question);
@@ -135,7 +154,9 @@ void handle_request(control_plane& plane, route_request request, std::function<v
       answer(std::move(reply));
     };
     const std::string_view query = question == std::string_view::npos ? "" : target.substr(question + 1);
-    return run_route(candidate, {plane, percent_decoded(*name), parse_query(query), std::move(request.body), tagged});
+    call c{with.plane, percent_decoded(*name), parse_query(query), std::move(request.body), tagged};
+    if (!candidate.creates || request.idempotency_key.empty()) return run_route(candidate, std::move(c));
+    return run_once(candidate, std::move(c), *with.keys, request);
   }
   if (!allow.empty()) {
     auto reply = failure_answer(405, "method " + request.method + " is not allowed here: use " + allow);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -9,10 +10,13 @@
 
 namespace coppice {
 
+class idempotency_cache;
+
 struct route_request {
   std::string method;  // "GET"
   std::string target;  // "/v1/snapshots/base/info?x=y", as sent
   std::string body = {};
+  std::string idempotency_key = {};  // empty: none
 };
 
 struct route_answer {
@@ -21,10 +25,17 @@ struct route_answer {
   std::string content_type = "application/json";
   std::string allow = {};           // the methods there are, with a 405
   std::string_view route = "none";  // the route's pattern, for metrics; static text
+  bool replayed = false;            // the answer of an earlier request with the same Idempotency-Key
 };
 
-// Calls `answer` exactly once, now or later, on any thread. Never throws.
-void handle_request(control_plane& plane, route_request request, std::function<void(route_answer)> answer);
+// What requests are handled with.
+struct route_services {
+  control_plane& plane;
+  std::shared_ptr<idempotency_cache> keys;
+};
+
+// Calls `answer` exactly once, now or later, on any thread.
+void handle_request(const route_services& with, route_request request, std::function<void(route_answer)> answer);
 
 // The answer for a failure that never became a request (too large, malformed).
 route_answer failure_answer(unsigned status, const std::string& message);

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "api/http_connection.hpp"
+#include "api/request_id.hpp"
 #include "base/log.hpp"
 
 namespace coppice {
@@ -25,7 +26,7 @@ constexpr std::chrono::milliseconds accept_pause{100};  // after e.g. EMFILE
 
 struct api_server::impl {
   impl(control_plane& plane, api_server_options options)
-      : core{.plane = plane,
+      : core{.services = {plane, std::make_shared<idempotency_cache>(options.idempotency)},
              .options = std::move(options),
              .gate = std::make_shared<reply_gate>(context),
              .connections = {},
@@ -99,9 +100,9 @@ void api_server::impl::accept() {
 }
 
 void api_server::impl::refuse_for_now(tcp::socket& socket) {
-  static constexpr std::string_view text =
-      "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\n"
-      "Content-Length: 33\r\n\r\n{\"error\": \"too many connections\"}";
+  const std::string text =
+      "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\nX-Request-Id: " +
+      request_id("") + "\r\nContent-Length: 33\r\n\r\n{\"error\": \"too many connections\"}";
   boost::system::error_code ignored;
   socket.non_blocking(true, ignored);
   socket.write_some(asio::buffer(text.data(), text.size()), ignored);  // fits the empty socket buffer

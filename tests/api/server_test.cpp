@@ -340,15 +340,38 @@ TEST_F(server, connections_over_the_limit_are_told_so) {
 TEST_F(server, each_answer_is_reported_with_its_route) {
   std::vector<std::string> seen;
   std::mutex mutex;
-  start({.on_request = [&](std::string_view route, std::string_view method, int status, double seconds) {
+  start({.on_request = [&](const request_record& request) {
     const std::lock_guard lock(mutex);
-    EXPECT_GE(seconds, 0.0);
-    seen.push_back(std::string(method) + " " + std::string(route) + " " + std::to_string(status));
+    EXPECT_GE(request.took.count(), 0.0);
+    EXPECT_FALSE(request.id.empty());
+    seen.push_back(std::string(request.method) + " " + std::string(request.route) + " " + std::string(request.target) +
+                   " " + std::to_string(request.status));
   }});
   send("GET", "/v1/sandboxes/sb-9");
   send("GET", "/nowhere/1");
   const std::lock_guard lock(mutex);
-  EXPECT_EQ(seen, (std::vector<std::string>{"GET /v1/sandboxes/{id} 404", "other none 404"}));
+  EXPECT_EQ(seen,
+            (std::vector<std::string>{"GET /v1/sandboxes/{id} /v1/sandboxes/sb-9 404", "GET none /nowhere/1 404"}));
+}
+
+TEST_F(server, a_sane_request_id_comes_back_in_the_answer) {
+  for (const char* id : {"a", "job-7.step_2", "0123456789012345678901234567890123456789012345678901234567890123"}) {
+    raw_client raw(api_->port());
+    ASSERT_TRUE(raw.send("GET /nowhere HTTP/1.1\r\nX-Request-Id: " + std::string(id) + "\r\n\r\n"));
+    EXPECT_THAT(raw.read_until("}\n"), HasSubstr("X-Request-Id: " + std::string(id) + "\r\n"));
+  }
+}
+
+TEST_F(server, every_answer_has_a_request_id_and_a_bad_one_is_replaced) {
+  for (const auto& sent : std::vector<std::string>{
+           "GET /healthz HTTP/1.1\r\n\r\n", "GET /healthz HTTP/1.1\r\nX-Request-Id: a b\r\n\r\n",
+           "GET /healthz HTTP/1.1\r\nX-Request-Id: " + std::string(65, 'a') + "\r\n\r\n",
+           "GET /v1/snapshots/x/info HTTP/1.1\r\n\r\n", "DELETE /healthz HTTP/1.1\r\n\r\n", "nonsense\r\n\r\n",
+           "GET /healthz HTTP/1.1\r\nX-Long: " + std::string(40'000, 'x') + "\r\n\r\n"}) {
+    raw_client raw(api_->port());
+    raw.send(sent);
+    EXPECT_THAT(raw.read_until("}\n"), ::testing::ContainsRegex("X-Request-Id: [0-9a-f]{16}\r\n"));
+  }
 }
 
 TEST_F(server, an_address_in_use_is_a_conflict_that_names_it) {
