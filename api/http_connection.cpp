@@ -19,11 +19,14 @@ constexpr std::chrono::seconds drain_timeout{2};
 }  // namespace
 
 void reply_gate::deliver(std::weak_ptr<http_connection> to, route_answer answer) {
-  const std::lock_guard lock(mutex_);
-  if (context_ == nullptr) return;
-  boost::asio::post(*context_, [to = std::move(to), answer = std::move(answer)]() mutable {
-    if (const auto connection = to.lock()) connection->reply(std::move(answer));
+  post([to = std::move(to), answer = std::move(answer)] {
+    if (const auto connection = to.lock()) connection->reply(answer);
   });
+}
+
+void reply_gate::post(std::function<void()> work) {
+  const std::lock_guard lock(mutex_);
+  if (context_ != nullptr) boost::asio::post(*context_, std::move(work));
 }
 
 void reply_gate::close() {
@@ -37,6 +40,8 @@ void http_connection::finish() {
 }
 
 void http_connection::close() {
+  streaming_ = false;
+  heartbeat_.cancel();
   beast::error_code ignored;
   stream_.socket().shutdown(boost::asio::ip::tcp::socket::shutdown_both, ignored);
   stream_.close();
@@ -79,7 +84,8 @@ void http_connection::on_body(beast::error_code failure) {
   take_names(message);
   keep_alive_ = message.keep_alive() && !core_.stopping;
   if (core_.stopping) return reply(failure_answer(503, "coppiced is stopping"));
-  route_request request{method_, target_, std::move(message.body()), std::string(message["Idempotency-Key"])};
+  route_request request{method_, target_, std::move(message.body()), std::string(message["Idempotency-Key"]),
+                        std::string(message["Last-Event-ID"])};
   try {
     handle_request(
         core_.services, std::move(request),
@@ -113,6 +119,7 @@ void http_connection::reply(route_answer answer) {
   if (!answer_due_ || response_ || !stream_.socket().is_open()) return;  // a second answer, or the client left
   if (core_.stopping) keep_alive_ = false;
   tell(answer);
+  if (answer.streams_events) return stream_events(answer);
   response_.emplace(static_cast<http::status>(answer.status), 11);
   response_->keep_alive(keep_alive_);
   response_->set("X-Request-Id", request_id_);

@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "api/event_log.hpp"
 #include "api/http_status.hpp"
 #include "api/json.hpp"
 
@@ -130,6 +131,15 @@ void eval(call c) {
 
 void ping(call c) {
   ask_guest(c, "ping");
+}
+
+void events(call c) {
+  route_answer stream{.status = 200, .content_type = "text/event-stream", .streams_events = true};
+  if (!c.last_event_id.empty()) {
+    stream.events_after = parse_event_id(c.last_event_id);
+    if (!stream.events_after) return c.answer(failure_answer(400, "bad Last-Event-ID: it is the id of an event"));
+  }
+  c.answer(std::move(stream));
 }
 
 void healthz(call c) {
@@ -293,6 +303,13 @@ constexpr std::array routes = {
           .summary = "Ask the guest's agent whether it lives: 409 for now, sandboxes have no guest address",
           .failures = change_failures,
           .run = ping},
+    route{.method = "GET",
+          .pattern = "/v1/events",
+          .summary = "Changes of sandboxes, branches and snapshots, as they happen (server-sent events)",
+          .gives = "events",
+          .successes = ok,
+          .failures = probe_failures,
+          .run = events},
 };
 
 }  // namespace

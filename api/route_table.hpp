@@ -19,6 +19,7 @@ struct call {
   std::string name;  // the {tag} or {id} of the path, decoded; empty if the route has none
   std::vector<std::pair<std::string, std::string>> query;  // each one that the route knows, "true" or "false"
   std::string body;
+  std::string last_event_id;  // empty: none
   std::function<void(route_answer)> answer;
 };
 

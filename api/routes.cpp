@@ -154,7 +154,12 @@ void handle_request(const route_services& with, route_request request, std::func
       answer(std::move(reply));
     };
     const std::string_view query = question == std::string_view::npos ? "" : target.substr(question + 1);
-    call c{with.plane, percent_decoded(*name), parse_query(query), std::move(request.body), tagged};
+    call c{with.plane,
+           percent_decoded(*name),
+           parse_query(query),
+           std::move(request.body),
+           std::move(request.last_event_id),
+           tagged};
     if (!candidate.creates || request.idempotency_key.empty()) return run_route(candidate, std::move(c));
     return run_once(candidate, std::move(c), *with.keys, request);
   }

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -10,6 +11,7 @@
 
 namespace coppice {
 
+class event_log;
 class idempotency_cache;
 
 struct route_request {
@@ -17,6 +19,7 @@ struct route_request {
   std::string target;  // "/v1/snapshots/base/info?x=y", as sent
   std::string body = {};
   std::string idempotency_key = {};  // empty: none
+  std::string last_event_id = {};    // empty: none
 };
 
 struct route_answer {
@@ -26,12 +29,15 @@ struct route_answer {
   std::string allow = {};           // the methods there are, with a 405
   std::string_view route = "none";  // the route's pattern, for metrics; static text
   bool replayed = false;            // the answer of an earlier request with the same Idempotency-Key
+  bool streams_events = false;      // instead of a body: what follows the event with this id, or comes from now on
+  std::optional<std::uint64_t> events_after = {};
 };
 
 // What requests are handled with.
 struct route_services {
   control_plane& plane;
   std::shared_ptr<idempotency_cache> keys;
+  std::shared_ptr<event_log> events;
 };
 
 // Calls `answer` exactly once, now or later, on any thread.

@@ -32,6 +32,8 @@ struct api_server_options {
   std::chrono::milliseconds idle_timeout{60'000};  // waiting for a whole request header, also between requests
   std::chrono::milliseconds body_timeout{15'000};  // from header to end of body
   std::chrono::milliseconds write_timeout{15'000};
+  std::chrono::milliseconds heartbeat{15'000};  // a comment on an event stream that is silent for so long
+  std::size_t events_kept = 1000;               // for clients that come back with Last-Event-ID
   idempotency_limits idempotency = {};
   // Told of each answer, on the server's thread; must not block. For metrics.
   std::function<void(const request_record&)> on_request = {};
