@@ -37,6 +37,34 @@ std::string_view to_string(sandbox_state state) noexcept {
   return "unknown";
 }
 
+std::string_view to_string(event_kind kind) noexcept {
+  switch (kind) {
+    case event_kind::sandbox_created:
+      return "sandbox.created";
+    case event_kind::sandbox_running:
+      return "sandbox.running";
+    case event_kind::sandbox_stuck:
+      return "sandbox.stuck";
+    case event_kind::sandbox_deleted:
+      return "sandbox.deleted";
+    case event_kind::sandbox_died:
+      return "sandbox.died";
+    case event_kind::branch_started:
+      return "branch.started";
+    case event_kind::branch_resumed:
+      return "branch.resumed";
+    case event_kind::branch_ready:
+      return "branch.ready";
+    case event_kind::branch_failed:
+      return "branch.failed";
+    case event_kind::snapshot_created:
+      return "snapshot.created";
+    case event_kind::snapshot_deleted:
+      return "snapshot.deleted";
+  }
+  return "unknown";
+}
+
 namespace {
 
 constexpr auto stop_patience = std::chrono::milliseconds(3500);
@@ -76,8 +104,8 @@ class actor_control_plane final : public control_plane {
   void create_snapshot(create_snapshot_request request, completion<snapshot_info> done) override {
     send(ask::create_snapshot{std::move(request), reply<snapshot_info>(std::move(done))});
   }
-  void delete_snapshot(const std::string& tag, completion<void> done) override {
-    send(ask::delete_snapshot{tag, reply<void>(std::move(done))});
+  void delete_snapshot(const std::string& tag, bool cascade, completion<void> done) override {
+    send(ask::delete_snapshot{tag, cascade, reply<void>(std::move(done))});
   }
   void verify_snapshot(const std::string& tag, completion<verify_report> done) override {
     send(ask::verify{tag, reply<verify_report>(std::move(done))});
@@ -99,6 +127,10 @@ class actor_control_plane final : public control_plane {
   }
   void journal(const std::string& id, bool reset, completion<journal_status> done) override {
     send(ask::journal{id, reset, reply<journal_status>(std::move(done))});
+  }
+
+  void subscribe(std::function<void(const plane_event&)> listener) override {
+    with_->events->subscribe(std::move(listener));
   }
 
   std::string metrics_text() override {

@@ -37,6 +37,9 @@ struct snapshot_info {
   std::optional<std::uint64_t> memory_checksum;  // image_checksum of the chunks
   std::uint64_t copied_pages = 0;                // progress while writing
   std::uint64_t total_pages = 0;
+  // Lineage, told by snapshot() only. No snapshot needs another one: its image is whole.
+  std::vector<std::string> ancestors;   // root first, as far as they still exist
+  std::vector<std::string> dependents;  // whose parent_tag is this one
 };
 
 enum class sandbox_state { starting, running, branching, stuck };
@@ -103,6 +106,30 @@ struct journal_status {
   std::chrono::nanoseconds longest_stall{};  // between two steps, since the last reset (a reset: see journal())
 };
 
+enum class event_kind {
+  sandbox_created,
+  sandbox_running,  // started, or no longer stuck
+  sandbox_stuck,    // paused, its resume being retried
+  sandbox_deleted,
+  sandbox_died,
+  branch_started,
+  branch_resumed,  // the parent runs again, the copy goes on
+  branch_ready,
+  branch_failed,
+  snapshot_created,  // of a kernel; a branch tells branch_ready
+  snapshot_deleted,
+};
+// "sandbox.created"
+std::string_view to_string(event_kind kind) noexcept;
+
+// A change of an instance or a branch.
+struct plane_event {
+  event_kind kind = event_kind::sandbox_created;
+  std::string sandbox;  // its id; empty if none is concerned
+  std::string tag;      // of the snapshot; empty if none is concerned
+  std::string reason;   // of a failure or a death
+};
+
 // Thread-safe. Every call returns at once; its completion is called exactly once, on any thread, and must not block.
 // All have finite deadlines. After stop(), calls complete with `unavailable`.
 class control_plane {
@@ -117,7 +144,8 @@ class control_plane {
   virtual void list_snapshots(completion<std::vector<snapshot_info>> done) = 0;  // ready, writing and failed ones
   virtual void snapshot(const std::string& tag, completion<snapshot_info> done) = 0;
   virtual void create_snapshot(create_snapshot_request request, completion<snapshot_info> done) = 0;
-  virtual void delete_snapshot(const std::string& tag, completion<void> done) = 0;
+  // `cascade`: with all snapshots that descend from it, or none of them if one is in use or in the making (conflict).
+  virtual void delete_snapshot(const std::string& tag, bool cascade, completion<void> done) = 0;
   virtual void verify_snapshot(const std::string& tag, completion<verify_report> done) = 0;
 
   virtual void list_sandboxes(completion<std::vector<sandbox_info>> done) = 0;
@@ -129,6 +157,10 @@ class control_plane {
   // `reset`: forget the longest stall after reading it. Errors: not_found, unsupported (no journal guest, or not shared
   // memory).
   virtual void journal(const std::string& id, bool reset, completion<journal_status> done) = 0;
+
+  // Calls `listener` for each change from now on, in their order, until the control plane's end. On any thread, one at
+  // a time; it must not block, nor call this object.
+  virtual void subscribe(std::function<void(const plane_event&)> listener) = 0;
 
   // The text of /metrics (Prometheus exposition format 0.0.4), up to date.
   virtual std::string metrics_text() = 0;

@@ -38,8 +38,8 @@ class owning_control_plane final : public control_plane {
   void create_snapshot(create_snapshot_request request, completion<snapshot_info> done) override {
     inner_->create_snapshot(std::move(request), std::move(done));
   }
-  void delete_snapshot(const std::string& tag, completion<void> done) override {
-    inner_->delete_snapshot(tag, std::move(done));
+  void delete_snapshot(const std::string& tag, bool cascade, completion<void> done) override {
+    inner_->delete_snapshot(tag, cascade, std::move(done));
   }
   void verify_snapshot(const std::string& tag, completion<verify_report> done) override {
     inner_->verify_snapshot(tag, std::move(done));
@@ -58,6 +58,7 @@ class owning_control_plane final : public control_plane {
   void journal(const std::string& id, bool reset, completion<journal_status> done) override {
     inner_->journal(id, reset, std::move(done));
   }
+  void subscribe(std::function<void(const plane_event&)> listener) override { inner_->subscribe(std::move(listener)); }
   std::string metrics_text() override { return inner_->metrics_text(); }
   void stop() override { inner_->stop(); }
 

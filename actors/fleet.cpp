@@ -59,7 +59,10 @@ fleet::behavior_type fleet::make_behavior() {
       [this](const ask::journal& ask) { journal(ask); },
       [this](const ask::stop& ask) { stop(ask); },
       [this](const instance_stuck& event) {
-        if (const auto found = sandboxes_.find(event.id); found != sandboxes_.end()) found->second.stuck = event.stuck;
+        const auto found = sandboxes_.find(event.id);
+        if (found == sandboxes_.end()) return;
+        found->second.stuck = event.stuck;
+        with_->events->emit({event.stuck ? event_kind::sandbox_stuck : event_kind::sandbox_running, event.id, {}, {}});
         count_instances();
       },
       [this](const instance_down& event) { when_down(event); },
@@ -110,6 +113,7 @@ void fleet::spawn_sandboxes(const ask::create_sandboxes& ask, const pin_ptr& pin
         home_system().spawn<instance>(with_, instance_spec{entry.info.id, restore_spec{pin}, fleet_handle(this)});
     all->ids.push_back(entry.info.id);
     starts_.push_back({entry.info.id, all});
+    with_->events->emit({event_kind::sandbox_created, entry.info.id, pin->tag, {}});
     sandboxes_.emplace(entry.info.id, std::move(entry));
   }
   count_instances();
@@ -148,6 +152,7 @@ void fleet::start_ended(const pending_start& which, result<instance_started> out
     found->second.info.state = sandbox_state::running;
     found->second.info.pid = outcome->pid;
     found->second.info.backing = outcome->backing;
+    with_->events->emit({event_kind::sandbox_running, which.id, found->second.info.snapshot_tag, {}});
   } else if (!all.failure) {
     all.failure = outcome ? error{errc::cancelled, 0, which.id + " was deleted while it started"} : outcome.error();
   }
@@ -167,7 +172,7 @@ void fleet::finish_creation(const creation& all) {
     const auto found = sandboxes_.find(id);
     if (found == sandboxes_.end()) continue;
     caf::anon_send(found->second.vm, stop_instance{});
-    forget(id);
+    forget(id, event_kind::sandbox_deleted, "not created: " + all.failure->message());
   }
   spdlog::warn("no sandboxes created: {}", all.failure->message());
   all.answer(*all.failure);
@@ -194,12 +199,13 @@ void fleet::delete_sandbox(const ask::delete_sandbox& ask) {
           });
 }
 
-void fleet::forget(const std::string& id) {
+void fleet::forget(const std::string& id, event_kind why, const std::string& reason) {
   const auto found = sandboxes_.find(id);
   if (found == sandboxes_.end()) return;
   // A start that is under way, or a stop that hangs, is cut off by the actor's end.
   caf::anon_send_exit(found->second.vm, caf::exit_reason::user_shutdown);
   with_->meters.forget_guest(id);
+  with_->events->emit({why, id, found->second.info.snapshot_tag, reason});
   sandboxes_.erase(found);
   count_instances();
   stop_goes_on();
@@ -211,7 +217,7 @@ void fleet::when_down(const instance_down& down) {
   with_->meters.instance_exited(down.how == "stopped" ? "stopped" : "died");
   if (found->second.deleting) return;  // delete_sandbox() forgets it
   if (down.how != "stopped") spdlog::warn("sandbox {} is gone: its VMM ended ({})", down.id, down.how);
-  forget(down.id);
+  forget(down.id, event_kind::sandbox_died, down.how);
 }
 
 void fleet::list_sandboxes(const ask::sandboxes& ask) {

@@ -61,7 +61,7 @@ class fleet final : public fleet_handle::base {
   void start_ended(const pending_start& which, result<instance_started> outcome);
   void finish_creation(const creation& all);
   void delete_sandbox(const ask::delete_sandbox& ask);
-  void forget(const std::string& id);
+  void forget(const std::string& id, event_kind why = event_kind::sandbox_deleted, const std::string& reason = {});
   void when_down(const instance_down& down);
   void list_sandboxes(const ask::sandboxes& ask);
   sandbox_info describe(const sandbox_entry& entry) const;
@@ -85,6 +85,9 @@ class fleet final : public fleet_handle::base {
   void list_snapshots(const ask::snapshots& ask);
   void find_snapshot(const ask::snapshot& ask);
   void delete_snapshot(const ask::delete_snapshot& ask);
+  void delete_descendants(const ask::delete_snapshot& ask, const std::vector<snapshot_record>& records);
+  void delete_in_order(std::vector<std::string> tags, const reply<void>& answer);
+  result<void> check_unused(const std::string& tag) const;
   void verify(const ask::verify& ask);
   std::vector<snapshot_info> unfinished() const;
   static snapshot_info describe(const snapshot_record& record, const std::string& note);

@@ -55,6 +55,7 @@ void fleet::branch(const ask::branch& ask) {
   info.total_pages = info.memory_bytes / page_size;
   failed_.erase(*tag);
   with_->meters.branch_in_flight(1);
+  with_->events->emit({event_kind::branch_started, ask.id, *tag, {}});
   making_.emplace(id, making{info, ask.id, {}, {}, ask.answer, ask.request.wait, false});
   count_instances();
   begin(id);
@@ -86,6 +87,7 @@ void fleet::when_resumed(const branch_resumed& event) {
   entry.info.pause = event.pause;
   entry.info.note = event.note;
   entry.session = event.session;
+  with_->events->emit({event_kind::branch_resumed, entry.sandbox, entry.info.tag, {}});
   if (entry.wait || entry.answered) return;
   entry.answered = true;
   entry.answer(entry.info);
@@ -101,12 +103,16 @@ void fleet::when_ended(const branch_ended& event) {
     parent->second.branches.erase(event.branch);
     if (event.outcome) parent->second.info.has_branched = true;
   }
+  const bool is_base = entry.sandbox.empty();
   if (event.outcome) {
     const auto& record = **event.outcome;
+    with_->events->emit(
+        {is_base ? event_kind::snapshot_created : event_kind::branch_ready, entry.sandbox, record.tag, {}});
     if (!event.note.empty()) notes_[record.tag] = event.note;
     if (!entry.answered) entry.answer(describe(record, event.note));
   } else {
     const auto& failure = event.outcome.error();
+    if (!is_base) with_->events->emit({event_kind::branch_failed, entry.sandbox, entry.info.tag, failure.message()});
     // Who waits hears of it; who does not finds it in the list.
     if (entry.answered) {
       entry.info.status = snapshot_status::failed;

@@ -17,6 +17,24 @@ error no_snapshot(const std::string& tag) {
   return {errc::not_found, 0, "no snapshot '" + tag + "'"};
 }
 
+// A tag that was deleted and made anew has no older children.
+bool is_child_of(const snapshot_info& child, const snapshot_info& parent) {
+  return child.parent_tag == parent.tag && child.created_at_unix >= parent.created_at_unix;
+}
+
+std::vector<std::string> ancestors_of(const snapshot_info& info, const std::vector<snapshot_info>& all) {
+  std::vector<std::string> found;
+  const auto* child = &info;
+  while (found.size() < all.size()) {
+    const auto parent =
+        std::find_if(all.begin(), all.end(), [&](const auto& each) { return is_child_of(*child, each); });
+    if (parent == all.end()) break;
+    found.insert(found.begin(), parent->tag);
+    child = &*parent;
+  }
+  return found;
+}
+
 }  // namespace
 
 snapshot_info fleet::describe(const snapshot_record& record, const std::string& note) {
@@ -102,29 +120,69 @@ void fleet::find_snapshot(const ask::snapshot& ask) {
     if (!all) return answer(std::move(all).error());
     const auto found = std::find_if(all->begin(), all->end(), [&](const auto& info) { return info.tag == tag; });
     if (found == all->end()) return answer(no_snapshot(tag));
-    answer(std::move(*found));
+    auto info = *found;
+    info.ancestors = ancestors_of(info, *all);
+    for (const auto& other : *all) {
+      if (is_child_of(other, info)) info.dependents.push_back(other.tag);
+    }
+    answer(std::move(info));
   };
   list_snapshots({reply<std::vector<snapshot_info>>(std::move(find))});
 }
 
-void fleet::delete_snapshot(const ask::delete_snapshot& ask) {
-  if (auto valid = validate_tag(ask.tag); !valid) return ask.answer(valid.error());
-  if (is_taken(ask.tag)) return ask.answer(error{errc::conflict, 0, "snapshot '" + ask.tag + "' is in the making"});
-  if (failed_.erase(ask.tag) > 0) return ask.answer({});
+// Success if no sandbox runs from it and it is not in the making.
+result<void> fleet::check_unused(const std::string& tag) const {
+  if (is_taken(tag)) return error{errc::conflict, 0, "snapshot '" + tag + "' is in the making"};
   std::string users;
   for (const auto& [id, entry] : sandboxes_) {
-    if (entry.info.snapshot_tag == ask.tag) users += (users.empty() ? "" : ", ") + id;
+    if (entry.info.snapshot_tag == tag) users += (users.empty() ? "" : ", ") + id;
   }
-  if (!users.empty())
-    return ask.answer(
-        error{errc::conflict, 0, "snapshot '" + ask.tag + "' is in use by " + users + ": delete them first"});
-  request(store_, store_deadline, remove_snapshot{ask.tag})
+  if (users.empty()) return {};
+  return error{errc::conflict, 0, "snapshot '" + tag + "' is in use by " + users + ": delete them first"};
+}
+
+void fleet::delete_snapshot(const ask::delete_snapshot& ask) {
+  if (auto valid = validate_tag(ask.tag); !valid) return ask.answer(valid.error());
+  if (auto unused = check_unused(ask.tag); !unused) return ask.answer(unused.error());
+  if (failed_.erase(ask.tag) > 0) return ask.answer({});
+  if (!ask.cascade) return delete_in_order({ask.tag}, ask.answer);
+  request(store_, store_deadline, coppice::list_snapshots{})
+      .then([this, ask](const snapshot_list& list) { delete_descendants(ask, list.records); },
+            [ask](const caf::error& failure) { ask.answer(from_caf(failure)); });
+}
+
+// Looks at all of them before it deletes the first.
+void fleet::delete_descendants(const ask::delete_snapshot& ask, const std::vector<snapshot_record>& records) {
+  const auto root = std::find_if(records.begin(), records.end(), [&](const auto& each) { return each.tag == ask.tag; });
+  if (root == records.end()) return ask.answer(no_snapshot(ask.tag));
+  std::vector<const snapshot_record*> family{&*root};
+  for (std::size_t i = 0; i < family.size(); ++i) {
+    for (const auto& each : records) {
+      const bool known = std::find(family.begin(), family.end(), &each) != family.end();
+      if (!known && each.parent_tag == family[i]->tag && each.created_at_unix >= family[i]->created_at_unix)
+        family.push_back(&each);
+    }
+  }
+  std::vector<std::string> tags;
+  for (const auto* each : family) {
+    if (auto unused = check_unused(each->tag); !unused) return ask.answer(unused.error());
+    tags.insert(tags.begin(), each->tag);  // the youngest first: what is left after a failure is still a tree
+  }
+  delete_in_order(std::move(tags), ask.answer);
+}
+
+void fleet::delete_in_order(std::vector<std::string> tags, const reply<void>& answer) {
+  if (tags.empty()) return answer({});
+  const auto tag = tags.front();
+  tags.erase(tags.begin());
+  request(store_, store_deadline, remove_snapshot{tag})
       .then(
-          [this, ask](const finished&) {
-            notes_.erase(ask.tag);
-            ask.answer({});
+          [this, tag, tags, answer](const finished&) {
+            notes_.erase(tag);
+            with_->events->emit({event_kind::snapshot_deleted, {}, tag, {}});
+            delete_in_order(tags, answer);
           },
-          [ask](const caf::error& failure) { ask.answer(from_caf(failure)); });
+          [answer](const caf::error& failure) { answer(from_caf(failure)); });
 }
 
 void fleet::verify(const ask::verify& ask) {

@@ -255,6 +255,7 @@ struct create_snapshot {
 };
 struct delete_snapshot {
   std::string tag;
+  bool cascade = false;  // with its descendants
   reply<void> answer;
 };
 struct verify {

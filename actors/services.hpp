@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "actors/event_hub.hpp"
 #include "actors/steps.hpp"
 #include "actors/worker_pool.hpp"
 #include "copy_engine/copy_engine.hpp"
@@ -29,6 +30,7 @@ struct services {
   std::filesystem::path run_dir;  // a folder per VM below it: sockets and logs
   branch_deadlines deadlines;
   daemon_limits limits;
+  std::shared_ptr<event_hub> events = std::make_shared<event_hub>();  // the fleet tells it of each change
 };
 using services_ptr = std::shared_ptr<const services>;
 

@@ -64,6 +64,17 @@ std::optional<std::string> body_reader::text(const char* name) {
   return std::nullopt;
 }
 
+std::optional<std::vector<std::string>> body_reader::texts(const char* name) {
+  const auto* value = find(name);
+  if (!value) return std::nullopt;
+  const auto is_text = [](const nlohmann::json& item) { return item.is_string(); };
+  if (value->is_array() && !value->empty() && std::ranges::all_of(*value, is_text)) {
+    return value->get<std::vector<std::string>>();
+  }
+  fail("field " + quoted(name) + " must be a list of strings, with at least one");
+  return std::nullopt;
+}
+
 std::optional<bool> body_reader::flag(const char* name) {
   const auto* value = find(name);
   if (!value) return std::nullopt;

@@ -19,6 +19,8 @@ class body_reader {
   body_reader(std::string_view body, const std::vector<std::string_view>& known);
 
   std::optional<std::string> text(const char* name);
+  // A list of strings that is not empty.
+  std::optional<std::vector<std::string>> texts(const char* name);
   std::optional<bool> flag(const char* name);
   // An integer from `least` to `most`.
   std::optional<std::uint64_t> number(const char* name, std::uint64_t least, std::uint64_t most);

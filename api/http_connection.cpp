@@ -3,6 +3,7 @@
 #include <boost/asio/post.hpp>
 #include <exception>
 
+#include "api/request_id.hpp"
 #include "base/log.hpp"
 
 namespace coppice {
@@ -18,11 +19,14 @@ constexpr std::chrono::seconds drain_timeout{2};
 }  // namespace
 
 void reply_gate::deliver(std::weak_ptr<http_connection> to, route_answer answer) {
-  const std::lock_guard lock(mutex_);
-  if (context_ == nullptr) return;
-  boost::asio::post(*context_, [to = std::move(to), answer = std::move(answer)]() mutable {
-    if (const auto connection = to.lock()) connection->reply(std::move(answer));
+  post([to = std::move(to), answer = std::move(answer)] {
+    if (const auto connection = to.lock()) connection->reply(answer);
   });
+}
+
+void reply_gate::post(std::function<void()> work) {
+  const std::lock_guard lock(mutex_);
+  if (context_ != nullptr) boost::asio::post(*context_, std::move(work));
 }
 
 void reply_gate::close() {
@@ -36,6 +40,8 @@ void http_connection::finish() {
 }
 
 void http_connection::close() {
+  streaming_ = false;
+  heartbeat_.cancel();
   beast::error_code ignored;
   stream_.socket().shutdown(boost::asio::ip::tcp::socket::shutdown_both, ignored);
   stream_.close();
@@ -75,16 +81,17 @@ void http_connection::on_body(beast::error_code failure) {
   if (failure) return refuse(failure);
   stream_.expires_never();  // the control plane has deadlines of its own
   auto message = parser_->release();
-  method_ = std::string(message.method_string());
+  take_names(message);
   keep_alive_ = message.keep_alive() && !core_.stopping;
   if (core_.stopping) return reply(failure_answer(503, "coppiced is stopping"));
-  route_request request{method_, std::string(message.target()), std::move(message.body())};
+  route_request request{method_, target_, std::move(message.body()), std::string(message["Idempotency-Key"]),
+                        std::string(message["Last-Event-ID"])};
   try {
-    handle_request(core_.plane, std::move(request), [gate = core_.gate, self = weak_from_this()](route_answer answer) {
-      gate->deliver(self, std::move(answer));
-    });
+    handle_request(
+        core_.services, std::move(request),
+        [gate = core_.gate, self = weak_from_this()](route_answer answer) { gate->deliver(self, std::move(answer)); });
   } catch (const std::exception& failure_of_ours) {
-    spdlog::error("{} {}: {}", method_, std::string(message.target()), failure_of_ours.what());
+    spdlog::error("{} {}: {}; request {}", method_, target_, failure_of_ours.what(), request_id_);
     reply(failure_answer(500, "internal error: " + std::string(failure_of_ours.what())));
   }
 }
@@ -95,6 +102,7 @@ void http_connection::refuse(beast::error_code failure) {
                            failure.category() != make_error_code(http::error::bad_method).category();
   if (client_left || failure == http::error::partial_message) return close();
   began_ = std::chrono::steady_clock::now();
+  take_names(parser_->get());
   answer_due_ = true;
   keep_alive_ = false;
   unread_input_ = true;
@@ -110,13 +118,12 @@ void http_connection::refuse(beast::error_code failure) {
 void http_connection::reply(route_answer answer) {
   if (!answer_due_ || response_ || !stream_.socket().is_open()) return;  // a second answer, or the client left
   if (core_.stopping) keep_alive_ = false;
-  if (core_.options.on_request) {
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began_;
-    core_.options.on_request(answer.route, answer.route == "none" ? "other" : method_, static_cast<int>(answer.status),
-                             took.count());
-  }
+  tell(answer);
+  if (answer.streams_events) return stream_events(answer);
   response_.emplace(static_cast<http::status>(answer.status), 11);
   response_->keep_alive(keep_alive_);
+  response_->set("X-Request-Id", request_id_);
+  if (answer.replayed) response_->set("Idempotency-Replayed", "true");
   if (!answer.allow.empty()) response_->set(http::field::allow, answer.allow);
   if (answer.status != 204) {
     response_->set(http::field::content_type, answer.content_type);
@@ -126,6 +133,23 @@ void http_connection::reply(route_answer answer) {
   stream_.expires_after(core_.options.write_timeout);
   http::async_write(stream_, *response_,
                     [self = shared_from_this()](beast::error_code failure, std::size_t) { self->on_written(failure); });
+}
+
+// What is known of the request, from its header as far as that came.
+void http_connection::take_names(const parser::value_type& message) {
+  method_ = std::string(message.method_string());
+  target_ = std::string(message.target());
+  request_id_ = request_id(std::string(message["X-Request-Id"]));
+}
+
+void http_connection::tell(const route_answer& answer) const {
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began_;
+  const auto level = method_ == "GET" && answer.status < 500 ? spdlog::level::debug : spdlog::level::info;
+  spdlog::log(level, "{} {}: {} after {:.1f} ms; request {}", method_, target_.substr(0, 200), answer.status,
+              took.count() * 1000, request_id_);
+  if (core_.options.on_request) {
+    core_.options.on_request({answer.route, method_, target_, request_id_, answer.status, took});
+  }
 }
 
 void http_connection::on_written(beast::error_code failure) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <chrono>
@@ -24,6 +25,8 @@ class reply_gate {
   explicit reply_gate(boost::asio::io_context& context) : context_(&context) {}
   // Gives `answer` to the connection, unless that or the server is gone.
   void deliver(std::weak_ptr<http_connection> to, route_answer answer);
+  // Runs `work` on the server's thread, unless the server is gone.
+  void post(std::function<void()> work);
   void close();
 
  private:
@@ -33,7 +36,7 @@ class reply_gate {
 
 // What the connections of a server share. Used on the server's thread only.
 struct server_core {
-  control_plane& plane;
+  route_services services;
   api_server_options options;
   std::shared_ptr<reply_gate> gate;
   std::unordered_set<std::shared_ptr<http_connection>> connections;  // their owner
@@ -45,13 +48,15 @@ struct server_core {
 // thread.
 class http_connection : public std::enable_shared_from_this<http_connection> {
  public:
-  http_connection(boost::asio::ip::tcp::socket&& socket, server_core& core) : core_(core), stream_(std::move(socket)) {}
+  http_connection(boost::asio::ip::tcp::socket&& socket, server_core& core)
+      : core_(core), stream_(std::move(socket)), heartbeat_(stream_.get_executor()) {}
 
   void start() { read_header(); }
   // Closes now if no answer is due; else after the answer.
   void finish();
   void close();
   void reply(route_answer answer);
+  void send_new_events();  // if it is an event stream
 
  private:
   using parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
@@ -64,6 +69,14 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   void refuse(boost::beast::error_code failure);
   void on_written(boost::beast::error_code failure);
   void drain_then_close();
+  void take_names(const parser::value_type& message);
+  void tell(const route_answer& answer) const;
+
+  // event_stream.cpp
+  void stream_events(const route_answer& answer);
+  void watch_for_the_client_leaving();
+  void send_text(std::string text);
+  void await_heartbeat();
 
   server_core& core_;
   boost::beast::tcp_stream stream_;
@@ -73,8 +86,15 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   std::chrono::steady_clock::time_point began_;
   std::size_t drained_bytes_ = 0;
   std::string method_ = "none";
+  std::string target_;
+  std::string request_id_;
   bool answer_due_ = false;  // a request is with the control plane, or its answer is being written
   bool keep_alive_ = true;
+  boost::asio::steady_timer heartbeat_;
+  std::string outgoing_;
+  std::uint64_t events_seen_ = 0;  // id of the latest one that was sent
+  bool streaming_ = false;
+  bool sending_ = false;
   bool unread_input_ = false;  // the client may still be sending: closing at once would reset what it should read
 };
 

@@ -13,6 +13,7 @@ constexpr std::uint64_t most_memory = 1024 * gib;
 constexpr std::uint64_t most_vcpus = 32;
 constexpr std::uint64_t most_sandboxes = 1000;
 constexpr std::uint64_t most_boot_time_ms = 60'000;
+constexpr std::uint64_t most_exec_seconds = 24 * 3600;
 
 const char* name_of(snapshot_status status) {
   switch (status) {
@@ -130,6 +131,16 @@ json to_json(const snapshot_info& snapshot) {
   return value;
 }
 
+json details_to_json(const snapshot_info& snapshot) {
+  json value = to_json(snapshot);
+  value["memory_logical_bytes"] = snapshot.memory_bytes;
+  value["chain_depth"] = 0;  // the image is whole: no other one is needed to restore it
+  value["parent_content_hash"] = nullptr;
+  value["ancestors"] = snapshot.ancestors;
+  value["dependents"] = snapshot.dependents;
+  return value;
+}
+
 json to_json(const sandbox_info& sandbox) {
   return {{"id", sandbox.id},
           {"snapshot_tag", sandbox.snapshot_tag},
@@ -217,9 +228,10 @@ result<create_sandboxes_request> parse_create_sandboxes(std::string_view body) {
   return request;
 }
 
-result<branch_request> parse_branch(std::string_view body) {
+result<branch_request> parse_branch(std::string_view body, branch_mode otherwise) {
   body_reader reader(body, {"tag", "mode", "diff", "wait", "measure_diff"});
   branch_request request;
+  request.mode = otherwise;
   request.tag = reader.text("tag");
   if (request.tag) check_tag(reader, *request.tag);
   if (reader.has("mode") && reader.has("diff")) reader.fail("give \"mode\" or the older \"diff\", not both");
@@ -236,6 +248,21 @@ result<branch_request> parse_branch(std::string_view body) {
   reader.refuse_true("measure_diff");
   if (reader.failure()) return *reader.failure();
   return request;
+}
+
+result<void> check_exec(std::string_view body) {
+  body_reader reader(body, {"args", "timeout_secs"});
+  if (!reader.texts("args")) reader.fail("field \"args\" is missing");
+  reader.number("timeout_secs", 1, most_exec_seconds);
+  if (reader.failure()) return *reader.failure();
+  return {};
+}
+
+result<void> check_eval(std::string_view body) {
+  body_reader reader(body, {"code"});
+  reader.required_text("code");
+  if (reader.failure()) return *reader.failure();
+  return {};
 }
 
 }  // namespace coppice

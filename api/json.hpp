@@ -12,6 +12,7 @@
 namespace coppice {
 
 nlohmann::json to_json(const snapshot_info& snapshot);
+nlohmann::json details_to_json(const snapshot_info& snapshot);  // with its lineage
 nlohmann::json to_json(const sandbox_info& sandbox);
 nlohmann::json to_json(const verify_report& report);
 nlohmann::json to_json(const journal_status& status);
@@ -26,6 +27,10 @@ std::string dump(const nlohmann::json& value);
 // JSON breaks off, or which field is wrong and which there are.
 result<create_snapshot_request> parse_create_snapshot(std::string_view body);
 result<create_sandboxes_request> parse_create_sandboxes(std::string_view body);
-result<branch_request> parse_branch(std::string_view body);
+// `otherwise`: the mode of a branch that names none.
+result<branch_request> parse_branch(std::string_view body, branch_mode otherwise = branch_mode::live);
+// Only whether they are what forkd's clients send.
+result<void> check_exec(std::string_view body);
+result<void> check_eval(std::string_view body);
 
 }  // namespace coppice

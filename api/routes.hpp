@@ -2,6 +2,8 @@
 #pragma once
 
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -9,10 +11,15 @@
 
 namespace coppice {
 
+class event_log;
+class idempotency_cache;
+
 struct route_request {
   std::string method;  // "GET"
   std::string target;  // "/v1/snapshots/base/info?x=y", as sent
   std::string body = {};
+  std::string idempotency_key = {};  // empty: none
+  std::string last_event_id = {};    // empty: none
 };
 
 struct route_answer {
@@ -21,10 +28,20 @@ struct route_answer {
   std::string content_type = "application/json";
   std::string allow = {};           // the methods there are, with a 405
   std::string_view route = "none";  // the route's pattern, for metrics; static text
+  bool replayed = false;            // the answer of an earlier request with the same Idempotency-Key
+  bool streams_events = false;      // instead of a body: what follows the event with this id, or comes from now on
+  std::optional<std::uint64_t> events_after = {};
 };
 
-// Calls `answer` exactly once, now or later, on any thread. Never throws.
-void handle_request(control_plane& plane, route_request request, std::function<void(route_answer)> answer);
+// What requests are handled with.
+struct route_services {
+  control_plane& plane;
+  std::shared_ptr<idempotency_cache> keys;
+  std::shared_ptr<event_log> events;
+};
+
+// Calls `answer` exactly once, now or later, on any thread.
+void handle_request(const route_services& with, route_request request, std::function<void(route_answer)> answer);
 
 // The answer for a failure that never became a request (too large, malformed).
 route_answer failure_answer(unsigned status, const std::string& message);

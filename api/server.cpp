@@ -9,7 +9,9 @@
 #include <condition_variable>
 #include <thread>
 
+#include "api/event_log.hpp"
 #include "api/http_connection.hpp"
+#include "api/request_id.hpp"
 #include "base/log.hpp"
 
 namespace coppice {
@@ -25,7 +27,8 @@ constexpr std::chrono::milliseconds accept_pause{100};  // after e.g. EMFILE
 
 struct api_server::impl {
   impl(control_plane& plane, api_server_options options)
-      : core{.plane = plane,
+      : core{.services = {plane, std::make_shared<idempotency_cache>(options.idempotency),
+                          std::make_shared<event_log>(options.events_kept)},
              .options = std::move(options),
              .gate = std::make_shared<reply_gate>(context),
              .connections = {},
@@ -36,6 +39,7 @@ struct api_server::impl {
   result<void> listen(const std::string& wanted, std::uint16_t wanted_port);
   void accept();
   void refuse_for_now(tcp::socket& socket);
+  void follow(control_plane& plane);
   void begin_stop();
   void closed();
 
@@ -99,12 +103,23 @@ void api_server::impl::accept() {
 }
 
 void api_server::impl::refuse_for_now(tcp::socket& socket) {
-  static constexpr std::string_view text =
-      "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\n"
-      "Content-Length: 33\r\n\r\n{\"error\": \"too many connections\"}";
+  const std::string text =
+      "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\nX-Request-Id: " +
+      request_id("") + "\r\nContent-Length: 33\r\n\r\n{\"error\": \"too many connections\"}";
   boost::system::error_code ignored;
   socket.non_blocking(true, ignored);
   socket.write_some(asio::buffer(text.data(), text.size()), ignored);  // fits the empty socket buffer
+}
+
+// The control plane may outlive the server: what it holds on to are the log and the gate.
+void api_server::impl::follow(control_plane& plane) {
+  plane.subscribe([this, events = core.services.events, gate = core.gate](const plane_event& event) {
+    events->add(event);
+    gate->post([this] {
+      const auto connections = core.connections;  // a write that fails removes from the original
+      for (const auto& connection : connections) connection->send_new_events();
+    });
+  });
 }
 
 void api_server::impl::begin_stop() {
@@ -135,6 +150,7 @@ result<std::unique_ptr<api_server>> api_server::start(const std::string& address
                                                       control_plane& plane, api_server_options options) {
   auto state = std::make_unique<impl>(plane, std::move(options));
   COPPICE_TRY(state->listen(address, port));
+  state->follow(plane);
   state->accept();
   state->thread = std::thread([running = state.get()] {
     pthread_setname_np(pthread_self(), "api");

@@ -10,9 +10,20 @@
 #include <string_view>
 
 #include "actors/control_plane.hpp"
+#include "api/idempotency_cache.hpp"
 #include "base/result.hpp"
 
 namespace coppice {
+
+// What became of one request.
+struct request_record {
+  std::string_view route = "none";  // the pattern; "none" if no route fits
+  std::string_view method;          // as sent
+  std::string_view target;          // as sent
+  std::string_view id;              // its X-Request-Id
+  unsigned status = 0;
+  std::chrono::duration<double> took{};
+};
 
 struct api_server_options {
   std::size_t body_limit = mib;                    // bytes; more is answered by 413
@@ -21,9 +32,11 @@ struct api_server_options {
   std::chrono::milliseconds idle_timeout{60'000};  // waiting for a whole request header, also between requests
   std::chrono::milliseconds body_timeout{15'000};  // from header to end of body
   std::chrono::milliseconds write_timeout{15'000};
-  // Told of each answer: route pattern ("none" if no route), method, status, seconds. On the server's thread; must not
-  // block. For metrics.
-  std::function<void(std::string_view, std::string_view, int, double)> on_request = {};
+  std::chrono::milliseconds heartbeat{15'000};  // a comment on an event stream that is silent for so long
+  std::size_t events_kept = 1000;               // for clients that come back with Last-Event-ID
+  idempotency_limits idempotency = {};
+  // Told of each answer, on the server's thread; must not block. For metrics.
+  std::function<void(const request_record&)> on_request = {};
 };
 
 // Thread-safe. Owned by main; the control plane must outlive it.

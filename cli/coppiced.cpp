@@ -49,8 +49,10 @@ int serve(const settings& chosen, const listen_address& address, const sigset_t&
   if (!plane.ok()) return fail(plane.error());
   registry.build_info(COPPICE_VERSION, (*plane)->vmm().app_name + " " + (*plane)->vmm().version);
   api_server_options serving;
-  serving.on_request = [&registry](std::string_view route, std::string_view method, int status, double seconds) {
-    registry.http_request(route, method, status, seconds);
+  serving.on_request = [&registry](const request_record& request) {
+    const bool known = request.route != "none";  // label values must be few
+    registry.http_request(request.route, known ? request.method : "other", static_cast<int>(request.status),
+                          request.took.count());
   };
   auto server = api_server::start(address.ip, address.port, **plane, std::move(serving));
   if (!server.ok()) {

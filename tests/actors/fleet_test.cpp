@@ -112,11 +112,54 @@ TEST(fleet, deleting_a_sandbox_ends_its_branch_and_its_vm) {
 TEST(fleet, a_snapshot_in_use_can_not_be_deleted) {
   rig with;
   const auto parent = with.parent();
-  auto refused = with.send<void, ask::delete_snapshot>(std::string("base"));
+  auto refused = with.send<void, ask::delete_snapshot>(std::string("base"), false);
   EXPECT_EQ((*refused)->error().code, errc::conflict);
   EXPECT_THAT((*refused)->error().message(), HasSubstr(parent));
   with.send<void, ask::delete_sandbox>(parent);
-  EXPECT_TRUE((*with.send<void, ask::delete_snapshot>(std::string("base")))->ok());
+  EXPECT_TRUE((*with.send<void, ask::delete_snapshot>(std::string("base"), false))->ok());
+}
+
+TEST(fleet, deletes_a_snapshot_with_its_descendants_or_none_of_them) {
+  rig with;
+  const auto first = with.parent();
+  with.branch(first, "b1");
+  with.pass(milliseconds(10));
+  const auto second = (**with.create(1, "b1"))->front().id;
+  with.branch(second, "b2");
+  with.pass(milliseconds(10));
+  auto info = with.send<snapshot_info, ask::snapshot>(std::string("b1"));
+  EXPECT_THAT((**info)->ancestors, testing::ElementsAre("base"));
+  EXPECT_THAT((**info)->dependents, testing::ElementsAre("b2"));
+  with.send<void, ask::delete_sandbox>(first);
+  auto refused = with.send<void, ask::delete_snapshot>(std::string("base"), true);
+  EXPECT_EQ((*refused)->error().code, errc::conflict);
+  EXPECT_THAT((*refused)->error().message(), HasSubstr(second));
+  EXPECT_TRUE(with.listed("base") && with.listed("b1") && with.listed("b2"));
+  with.send<void, ask::delete_sandbox>(second);
+  EXPECT_TRUE((*with.send<void, ask::delete_snapshot>(std::string("base"), true))->ok());
+  EXPECT_TRUE(with.snapshots().empty());
+  EXPECT_EQ((*with.send<void, ask::delete_snapshot>(std::string("base"), true))->error().code, errc::not_found);
+}
+
+TEST(fleet, tells_of_each_change_in_its_order) {
+  rig with;
+  std::vector<std::string> heard;
+  with.with->events->subscribe([&](const plane_event& event) {
+    heard.push_back(std::string(to_string(event.kind)) + " " + event.tag);
+    EXPECT_EQ(event.sandbox.empty(), event.kind == event_kind::snapshot_deleted);
+  });
+  const auto parent = with.parent();
+  with.branch(parent, "b1");
+  with.pass(milliseconds(10));
+  with.what->orders["copy"] = conduct::fail;
+  with.branch(parent, "b2");
+  with.pass(milliseconds(10));
+  with.send<void, ask::delete_snapshot>(std::string("b1"), false);
+  with.send<void, ask::delete_sandbox>(parent);
+  EXPECT_THAT(heard,
+              testing::ElementsAre("sandbox.created base", "sandbox.running base", "branch.started b1",
+                                   "branch.resumed b1", "branch.ready b1", "branch.started b2", "branch.resumed b2",
+                                   "branch.failed b2", "snapshot.deleted b1", "sandbox.deleted base"));
 }
 
 TEST(fleet, stops_in_the_middle_of_branches) {

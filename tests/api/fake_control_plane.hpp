@@ -37,6 +37,7 @@ class fake_control_plane : public control_plane {
   std::optional<create_sandboxes_request> created_sandboxes;
   std::optional<branch_request> branched;
   std::optional<bool> journal_reset;
+  std::optional<bool> deleted_with_descendants;
   std::function<void()> on_call;
 
   const vmm_capabilities& vmm() const noexcept override { return vmm_; }
@@ -63,7 +64,8 @@ class fake_control_plane : public control_plane {
     info.bootable = true;
     complete<snapshot_info>(std::move(done), info);
   }
-  void delete_snapshot(const std::string& tag, completion<void> done) override {
+  void delete_snapshot(const std::string& tag, bool cascade, completion<void> done) override {
+    deleted_with_descendants = cascade;
     complete_void(std::move(done), snapshots.erase(tag) > 0, "snapshot '" + tag + "'");
   }
   void verify_snapshot(const std::string& tag, completion<verify_report> done) override {
@@ -104,8 +106,17 @@ class fake_control_plane : public control_plane {
     journal_reset = reset;
     complete<journal_status>(std::move(done), journal_status{42, 0, std::chrono::nanoseconds(1500)});
   }
+  void subscribe(std::function<void(const plane_event&)> listener) override {
+    const std::lock_guard lock(mutex_);
+    listeners_.push_back(std::move(listener));
+  }
   std::string metrics_text() override { return "# HELP up\nup 1\n"; }
   void stop() override { release(); }
+
+  void emit(const plane_event& event) {
+    const std::lock_guard lock(mutex_);
+    for (const auto& hear : listeners_) hear(event);
+  }
 
   // Completes what was held.
   void release() {
@@ -159,6 +170,7 @@ class fake_control_plane : public control_plane {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::function<void()>> held_;
+  std::vector<std::function<void(const plane_event&)>> listeners_;
   std::vector<std::thread> threads_;
 };
 

@@ -120,6 +120,32 @@ TEST_F(server, the_journal_is_reset_only_on_request) {
   EXPECT_THAT(error_of(send("GET", "/v1/sandboxes/sb-1/journal?rest=true")), HasSubstr("known is reset"));
 }
 
+TEST_F(server, a_snapshot_is_deleted_with_its_descendants_only_on_request) {
+  for (const auto& [query, cascade] :
+       std::vector<std::pair<std::string, bool>>{{"", false}, {"?force=true", false}, {"?cascade=true", true}}) {
+    add_snapshot("base");
+    EXPECT_EQ(send("DELETE", "/v1/snapshots/base" + query).status, 204u);
+    EXPECT_EQ(plane_.deleted_with_descendants, cascade) << query;
+  }
+  EXPECT_THAT(error_of(send("DELETE", "/v1/snapshots/base?cascade=true&force=true")), HasSubstr("one of them"));
+  EXPECT_THAT(error_of(send("DELETE", "/v1/snapshots/base?force=true&force=true")), HasSubstr("twice"));
+}
+
+TEST_F(server, what_needs_an_agent_in_the_guest_is_409_with_the_reason) {
+  add_sandbox("sb-1");
+  const std::vector<std::pair<const char*, const char*>> calls = {
+      {"exec", R"({"args":["ls"],"timeout_secs":30})"}, {"eval", R"({"code":"1"})"}, {"ping", ""}};
+  for (const auto& [what, body] : calls) {
+    const auto answer = send("POST", std::string("/v1/sandboxes/sb-1/") + what, body);
+    EXPECT_EQ(answer.status, 409u) << what;
+    EXPECT_THAT(error_of(answer), AllOf(StartsWith(what), HasSubstr("no guest address")));
+    EXPECT_EQ(send("POST", std::string("/v1/sandboxes/sb-2/") + what, body).status, 404u) << what;
+  }
+  EXPECT_EQ(send("POST", "/v1/sandboxes/sb-1/exec", R"({"args":[]})").status, 400u);
+  EXPECT_EQ(send("POST", "/v1/sandboxes/sb-1/exec", R"({"args":[1]})").status, 400u);
+  EXPECT_EQ(send("POST", "/v1/sandboxes/sb-1/eval", "{}").status, 400u);
+}
+
 TEST_F(server, tells_health_version_and_metrics) {
   EXPECT_EQ(json::parse(send("GET", "/healthz").body)["status"], "ok");
   const auto version = json::parse(send("GET", "/version").body);
@@ -314,15 +340,38 @@ TEST_F(server, connections_over_the_limit_are_told_so) {
 TEST_F(server, each_answer_is_reported_with_its_route) {
   std::vector<std::string> seen;
   std::mutex mutex;
-  start({.on_request = [&](std::string_view route, std::string_view method, int status, double seconds) {
+  start({.on_request = [&](const request_record& request) {
     const std::lock_guard lock(mutex);
-    EXPECT_GE(seconds, 0.0);
-    seen.push_back(std::string(method) + " " + std::string(route) + " " + std::to_string(status));
+    EXPECT_GE(request.took.count(), 0.0);
+    EXPECT_FALSE(request.id.empty());
+    seen.push_back(std::string(request.method) + " " + std::string(request.route) + " " + std::string(request.target) +
+                   " " + std::to_string(request.status));
   }});
   send("GET", "/v1/sandboxes/sb-9");
   send("GET", "/nowhere/1");
   const std::lock_guard lock(mutex);
-  EXPECT_EQ(seen, (std::vector<std::string>{"GET /v1/sandboxes/{id} 404", "other none 404"}));
+  EXPECT_EQ(seen,
+            (std::vector<std::string>{"GET /v1/sandboxes/{id} /v1/sandboxes/sb-9 404", "GET none /nowhere/1 404"}));
+}
+
+TEST_F(server, a_sane_request_id_comes_back_in_the_answer) {
+  for (const char* id : {"a", "job-7.step_2", "0123456789012345678901234567890123456789012345678901234567890123"}) {
+    raw_client raw(api_->port());
+    ASSERT_TRUE(raw.send("GET /nowhere HTTP/1.1\r\nX-Request-Id: " + std::string(id) + "\r\n\r\n"));
+    EXPECT_THAT(raw.read_until("}\n"), HasSubstr("X-Request-Id: " + std::string(id) + "\r\n"));
+  }
+}
+
+TEST_F(server, every_answer_has_a_request_id_and_a_bad_one_is_replaced) {
+  for (const auto& sent : std::vector<std::string>{
+           "GET /healthz HTTP/1.1\r\n\r\n", "GET /healthz HTTP/1.1\r\nX-Request-Id: a b\r\n\r\n",
+           "GET /healthz HTTP/1.1\r\nX-Request-Id: " + std::string(65, 'a') + "\r\n\r\n",
+           "GET /v1/snapshots/x/info HTTP/1.1\r\n\r\n", "DELETE /healthz HTTP/1.1\r\n\r\n", "nonsense\r\n\r\n",
+           "GET /healthz HTTP/1.1\r\nX-Long: " + std::string(40'000, 'x') + "\r\n\r\n"}) {
+    raw_client raw(api_->port());
+    raw.send(sent);
+    EXPECT_THAT(raw.read_until("}\n"), ::testing::ContainsRegex("X-Request-Id: [0-9a-f]{16}\r\n"));
+  }
 }
 
 TEST_F(server, an_address_in_use_is_a_conflict_that_names_it) {

@@ -1,0 +1,321 @@
+// What each route does, and the table of them.
+#include "api/route_table.hpp"
+
+#include <array>
+
+#include "api/event_log.hpp"
+#include "api/http_status.hpp"
+#include "api/json.hpp"
+
+namespace coppice {
+namespace {
+
+using nlohmann::json;
+using answer_function = std::function<void(route_answer)>;
+
+void answer_json(const answer_function& answer, unsigned status, const json& value) {
+  answer({.status = status, .body = dump(value) + "\n"});
+}
+
+void answer_error(const answer_function& answer, const error& failure) {
+  answer_json(answer, http_status(failure.code), to_json(failure));
+}
+
+// A completion that answers with the value as JSON.
+template <class T>
+control_plane::completion<T> answering(answer_function answer, unsigned status) {
+  return [answer = std::move(answer), status](result<T> outcome) {
+    if (!outcome.ok()) return answer_error(answer, outcome.error());
+    answer_json(answer, status, to_json(*outcome));
+  };
+}
+
+template <class T>
+control_plane::completion<std::vector<T>> answering_list(answer_function answer, unsigned status) {
+  return [answer = std::move(answer), status](result<std::vector<T>> outcome) {
+    if (!outcome.ok()) return answer_error(answer, outcome.error());
+    json list = json::array();
+    for (const T& item : *outcome) list.push_back(to_json(item));
+    answer_json(answer, status, list);
+  };
+}
+
+control_plane::completion<void> answering_nothing(answer_function answer) {
+  return [answer = std::move(answer)](result<void> outcome) {
+    if (!outcome.ok()) return answer_error(answer, outcome.error());
+    answer({.status = 204});
+  };
+}
+
+bool flag(const call& c, std::string_view name) {
+  for (const auto& [key, value] : c.query) {
+    if (key == name) return value == "true";
+  }
+  return false;
+}
+
+void list_snapshots(call c) {
+  c.plane.list_snapshots(answering_list<snapshot_info>(c.answer, 200));
+}
+void snapshot_info_of(call c) {
+  c.plane.snapshot(c.name, [answer = c.answer](result<snapshot_info> outcome) {
+    if (!outcome.ok()) return answer_error(answer, outcome.error());
+    answer_json(answer, 200, details_to_json(*outcome));
+  });
+}
+void delete_snapshot(call c) {
+  const bool cascade = flag(c, "cascade");
+  if (cascade && flag(c, "force")) {
+    return answer_error(c.answer, {errc::invalid_argument, 0,
+                                   "\"cascade\" deletes the descendants, \"force\" leaves them: give one of them"});
+  }
+  c.plane.delete_snapshot(c.name, cascade, answering_nothing(c.answer));
+}
+void verify_snapshot(call c) {
+  c.plane.verify_snapshot(c.name, answering<verify_report>(c.answer, 200));
+}
+void list_sandboxes(call c) {
+  c.plane.list_sandboxes(answering_list<sandbox_info>(c.answer, 200));
+}
+void sandbox_info_of(call c) {
+  c.plane.sandbox(c.name, answering<sandbox_info>(c.answer, 200));
+}
+void delete_sandbox(call c) {
+  c.plane.delete_sandbox(c.name, answering_nothing(c.answer));
+}
+
+void create_snapshot(call c) {
+  auto request = parse_create_snapshot(c.body);
+  if (!request.ok()) return answer_error(c.answer, request.error());
+  c.plane.create_snapshot(*std::move(request), answering<snapshot_info>(c.answer, 201));
+}
+
+void create_sandboxes(call c) {
+  auto request = parse_create_sandboxes(c.body);
+  if (!request.ok()) return answer_error(c.answer, request.error());
+  c.plane.create_sandboxes(*std::move(request), answering_list<sandbox_info>(c.answer, 201));
+}
+
+void branch_sandbox(call c) {
+  auto request = parse_branch(c.body, c.plane.vmm().live() ? branch_mode::live : branch_mode::full);
+  if (!request.ok()) return answer_error(c.answer, request.error());
+  c.plane.branch(c.name, *std::move(request), [answer = c.answer](result<snapshot_info> outcome) {
+    if (!outcome.ok()) return answer_error(answer, outcome.error());
+    answer_json(answer, outcome->status == snapshot_status::writing ? 202 : 201, to_json(*outcome));
+  });
+}
+
+void journal(call c) {
+  c.plane.journal(c.name, flag(c, "reset"), answering<journal_status>(c.answer, 200));
+}
+
+// What needs an agent in the guest: sandboxes have no address yet, so none can be reached.
+void ask_guest(const call& c, const char* what) {
+  c.plane.sandbox(c.name, [answer = c.answer, what](result<sandbox_info> outcome) {
+    if (!outcome.ok()) return answer_error(answer, outcome.error());
+    answer_error(answer, {errc::unsupported, 0,
+                          std::string(what) + " needs an agent inside the guest, and sandbox '" + outcome->id +
+                              "' has no guest address: coppiced gives sandboxes no network yet"});
+  });
+}
+
+void exec(call c) {
+  if (const auto legal = check_exec(c.body); !legal.ok()) return answer_error(c.answer, legal.error());
+  ask_guest(c, "exec");
+}
+
+void eval(call c) {
+  if (const auto legal = check_eval(c.body); !legal.ok()) return answer_error(c.answer, legal.error());
+  ask_guest(c, "eval");
+}
+
+void ping(call c) {
+  ask_guest(c, "ping");
+}
+
+void events(call c) {
+  route_answer stream{.status = 200, .content_type = "text/event-stream", .streams_events = true};
+  if (!c.last_event_id.empty()) {
+    stream.events_after = parse_event_id(c.last_event_id);
+    if (!stream.events_after) return c.answer(failure_answer(400, "bad Last-Event-ID: it is the id of an event"));
+  }
+  c.answer(std::move(stream));
+}
+
+void healthz(call c) {
+  answer_json(c.answer, 200, {{"status", "ok"}, {"ok", true}});
+}
+
+void version(call c) {
+  answer_json(c.answer, 200,
+              {{"name", "coppiced"}, {"version", COPPICE_VERSION}, {"api", "v1"}, {"vmm", to_json(c.plane.vmm())}});
+}
+
+void metrics_text(call c) {
+  c.answer({.status = 200, .body = c.plane.metrics_text(), .content_type = "text/plain; version=0.0.4; charset=utf-8"});
+}
+
+constexpr std::array<unsigned, 1> ok{200};
+constexpr std::array<unsigned, 1> created{201};
+constexpr std::array<unsigned, 2> branched{201, 202};
+constexpr std::array<unsigned, 1> nothing{204};
+constexpr std::array<unsigned, 3> list_failures{400, 500, 503};
+constexpr std::array<unsigned, 4> find_failures{400, 404, 500, 503};
+constexpr std::array<unsigned, 5> change_failures{400, 404, 409, 500, 503};
+constexpr std::array<unsigned, 1> probe_failures{400};
+
+constexpr std::array<query_parameter, 1> journal_query{
+    query_parameter{"reset", "forget the longest stall after reading it"}};
+constexpr std::array<query_parameter, 2> delete_query{
+    query_parameter{"cascade", "delete all snapshots that descend from this one, too"},
+    query_parameter{
+        "force", "leave the descendants, as forkd's clients say it; the default here, because every image is whole"}};
+
+constexpr std::array routes = {
+    route{.method = "GET",
+          .pattern = "/healthz",
+          .summary = "Whether coppiced serves",
+          .gives = "health",
+          .successes = ok,
+          .failures = probe_failures,
+          .run = healthz},
+    route{.method = "GET",
+          .pattern = "/version",
+          .summary = "What runs here, and what its VMM can do",
+          .gives = "version",
+          .successes = ok,
+          .failures = probe_failures,
+          .run = version},
+    route{.method = "GET",
+          .pattern = "/metrics",
+          .summary = "All metrics, as Prometheus reads them",
+          .gives = "text",
+          .successes = ok,
+          .failures = probe_failures,
+          .run = metrics_text},
+    route{.method = "GET",
+          .pattern = "/v1/snapshots",
+          .summary = "The snapshots: ready, being written, and failed ones",
+          .gives = "[snapshot]",
+          .successes = ok,
+          .failures = list_failures,
+          .run = list_snapshots},
+    route{.method = "POST",
+          .pattern = "/v1/snapshots",
+          .summary = "Boot a kernel and take its snapshot",
+          .takes = "create_snapshot",
+          .gives = "snapshot",
+          .creates = true,
+          .successes = created,
+          .failures = change_failures,
+          .run = create_snapshot},
+    route{.method = "GET",
+          .pattern = "/v1/snapshots/{tag}/info",
+          .named = path_name::snapshot,
+          .summary = "One snapshot, with its lineage",
+          .gives = "snapshot_details",
+          .successes = ok,
+          .failures = find_failures,
+          .run = snapshot_info_of},
+    route{.method = "DELETE",
+          .pattern = "/v1/snapshots/{tag}",
+          .named = path_name::snapshot,
+          .query = delete_query,
+          .summary = "Delete a snapshot",
+          .successes = nothing,
+          .failures = change_failures,
+          .run = delete_snapshot},
+    route{.method = "POST",
+          .pattern = "/v1/snapshots/{tag}/verify",
+          .named = path_name::snapshot,
+          .summary = "Read the image again and check every page",
+          .gives = "verify_report",
+          .successes = ok,
+          .failures = change_failures,
+          .run = verify_snapshot},
+    route{.method = "GET",
+          .pattern = "/v1/sandboxes",
+          .summary = "The sandboxes: running microVMs",
+          .gives = "[sandbox]",
+          .successes = ok,
+          .failures = list_failures,
+          .run = list_sandboxes},
+    route{.method = "POST",
+          .pattern = "/v1/sandboxes",
+          .summary = "Start sandboxes from a snapshot: all or none",
+          .takes = "create_sandboxes",
+          .gives = "[sandbox]",
+          .creates = true,
+          .successes = created,
+          .failures = change_failures,
+          .run = create_sandboxes},
+    route{.method = "GET",
+          .pattern = "/v1/sandboxes/{id}",
+          .named = path_name::sandbox,
+          .summary = "One sandbox",
+          .gives = "sandbox",
+          .successes = ok,
+          .failures = find_failures,
+          .run = sandbox_info_of},
+    route{.method = "DELETE",
+          .pattern = "/v1/sandboxes/{id}",
+          .named = path_name::sandbox,
+          .summary = "End a sandbox",
+          .successes = nothing,
+          .failures = change_failures,
+          .run = delete_sandbox},
+    route{.method = "GET",
+          .pattern = "/v1/sandboxes/{id}/journal",
+          .named = path_name::sandbox,
+          .query = journal_query,
+          .summary = "What the journal guest of a sandbox reports of itself",
+          .gives = "journal",
+          .successes = ok,
+          .failures = change_failures,
+          .run = journal},
+    route{.method = "POST",
+          .pattern = "/v1/sandboxes/{id}/branch",
+          .named = path_name::sandbox,
+          .summary = "Branch a running sandbox into a snapshot (202: it is still being written)",
+          .takes = "branch",
+          .gives = "snapshot",
+          .creates = true,
+          .successes = branched,
+          .failures = change_failures,
+          .run = branch_sandbox},
+    route{.method = "POST",
+          .pattern = "/v1/sandboxes/{id}/exec",
+          .named = path_name::sandbox,
+          .summary = "Run a program in the guest: 409 for now, sandboxes have no guest address",
+          .takes = "exec",
+          .failures = change_failures,
+          .run = exec},
+    route{.method = "POST",
+          .pattern = "/v1/sandboxes/{id}/eval",
+          .named = path_name::sandbox,
+          .summary = "Evaluate code in the guest's agent: 409 for now, sandboxes have no guest address",
+          .takes = "eval",
+          .failures = change_failures,
+          .run = eval},
+    route{.method = "POST",
+          .pattern = "/v1/sandboxes/{id}/ping",
+          .named = path_name::sandbox,
+          .summary = "Ask the guest's agent whether it lives: 409 for now, sandboxes have no guest address",
+          .failures = change_failures,
+          .run = ping},
+    route{.method = "GET",
+          .pattern = "/v1/events",
+          .summary = "Changes of sandboxes, branches and snapshots, as they happen (server-sent events)",
+          .gives = "events",
+          .successes = ok,
+          .failures = probe_failures,
+          .run = events},
+};
+
+}  // namespace
+
+std::span<const route> route_table() noexcept {
+  return routes;
+}
+
+}  // namespace coppice

@@ -1,0 +1,182 @@
+"""forkd's own Python SDK, unchanged, drives coppiced in everything that needs no agent inside the guest."""
+import json
+import pathlib
+import sys
+import time
+import unittest
+import urllib.request
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+from coppiced import JOURNAL, Coppiced  # noqa: E402
+
+from forkd import Controller, ControllerError  # noqa: E402
+
+PATIENCE = 60  # seconds
+
+
+class ForkdSdk(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = Coppiced()
+        cls.sdk = Controller(cls.daemon.url, timeout=PATIENCE)
+        body = {"tag": "base", "kernel": str(JOURNAL), "memory_mib": 64, "boot_time_ms": 200}
+        cls.sdk._request("POST", "/v1/snapshots", body)  # the SDK has no method for it
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.daemon.stop()
+
+    def setUp(self):
+        self.parent = self.sdk.spawn_sandboxes("base")[0]["id"]
+
+    def tearDown(self):
+        for sandbox in self.sdk.list_sandboxes():
+            self.sdk.kill_sandbox(sandbox["id"])
+        for snapshot in self.sdk.list_snapshots():
+            if snapshot["tag"] != "base":
+                self.sdk.delete_snapshot(snapshot["tag"])
+
+    def refused(self, status, call, *arguments, **options):
+        """The message of the error by which the SDK reports `status`."""
+        with self.assertRaises(ControllerError) as caught:
+            call(*arguments, **options)
+        self.assertEqual(caught.exception.status, status, caught.exception)
+        self.assertIsInstance(caught.exception.body, dict)
+        return caught.exception.body["error"]
+
+    def branch(self, sandbox, **options):
+        """A branch; again if a deadline of it was missed, as a busy host may."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self.sdk.branch_sandbox(sandbox, **options)
+            except ControllerError as failure:
+                if failure.status != 503 or time.monotonic() > deadline:
+                    raise
+
+    def info(self, tag):
+        return self.sdk._request("GET", f"/v1/snapshots/{tag}/info")
+
+    def until_written(self, tag):
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            status = next(each["status"] for each in self.sdk.list_snapshots() if each["tag"] == tag)
+            if status != "writing":
+                return status
+        return "still writing"
+
+    def test_a_snapshot_has_forkds_fields(self):
+        base = next(each for each in self.sdk.list_snapshots() if each["tag"] == "base")
+        self.assertEqual(base["status"], "ready")
+        self.assertTrue(base["bootable"])
+        self.assertTrue(pathlib.Path(base["dir"], "memory.bin").exists())
+        self.assertGreater(base["created_at_unix"], 1_600_000_000)
+
+    def test_sandboxes_have_forkds_fields(self):
+        made = self.sdk.spawn_sandboxes("base", n=2, live_fork=True)
+        self.assertEqual(len(made), 2)
+        self.assertEqual({each["id"] for each in made} | {self.parent},
+                         {each["id"] for each in self.sdk.list_sandboxes()})
+        one = self.sdk.get_sandbox(made[0]["id"])
+        self.assertEqual(one["snapshot_tag"], "base")
+        self.assertGreater(one["pid"], 0)
+        self.assertEqual((one["netns"], one["guest_addr"], one["memory_limit_mib"]), (None, None, None))
+        self.assertEqual((one["has_branched"], one["branch_count"]), (False, 0))
+
+    def test_a_branch_in_each_mode_is_ready_and_starts_grandchildren(self):
+        for number, options in enumerate([{"mode": "live"}, {"mode": "full"}, {"mode": "diff"}, {"diff": True}, {}]):
+            with self.subTest(options):
+                tag = f"b{number}"
+                branch = self.branch(self.parent, tag=tag, **options)
+                self.assertEqual((branch["tag"], branch["status"]), (tag, "ready"))
+                self.assertEqual(branch["branched_from"], self.parent)
+                self.assertGreater(branch["pause_ms"], 0)
+                self.assertEqual(len(self.sdk.spawn_sandboxes(tag, n=2)), 2)
+        self.assertTrue(self.sdk.get_sandbox(self.parent)["has_branched"])
+        self.assertGreaterEqual(self.sdk.get_sandbox(self.parent)["branch_count"], 5)
+
+    def test_a_branch_without_a_tag_gets_one(self):
+        self.assertIn(self.parent, self.branch(self.parent)["tag"])
+
+    def test_a_branch_that_is_not_waited_for_becomes_ready(self):
+        branch = self.branch(self.parent, tag="later", mode="live", wait=False)
+        self.assertEqual(branch["status"], "writing")
+        self.assertEqual(self.until_written("later"), "ready")
+
+    def test_info_tells_the_lineage(self):
+        self.branch(self.parent, tag="b", mode="live")
+        info = self.info("b")
+        self.assertEqual((info["parent_tag"], info["ancestors"], info["dependents"]), ("base", ["base"], []))
+        self.assertEqual((info["chain_depth"], info["memory_logical_bytes"]), (0, 64 * 2**20))
+        self.assertEqual(self.info("base")["dependents"], ["b"])
+
+    def test_a_snapshot_is_deleted_alone_or_with_its_descendants(self):
+        self.branch(self.parent, tag="a")
+        child = self.sdk.spawn_sandboxes("a")[0]["id"]
+        self.branch(child, tag="a-a")
+        self.assertIn(child, self.refused(409, self.sdk.delete_snapshot, "a?cascade=true"))
+        self.sdk.kill_sandbox(child)
+        self.refused(400, self.sdk.delete_snapshot, "a?cascade=true&force=true")
+        grandchild = self.sdk.spawn_sandboxes("a-a")[0]["id"]
+        self.branch(grandchild, tag="a-a-a")
+        self.sdk.kill_sandbox(grandchild)
+        self.sdk.delete_snapshot("a-a?force=true")
+        self.assertEqual(len(self.sdk.spawn_sandboxes("a-a-a")), 1, "no snapshot needs its parent")
+        self.branch(self.parent, tag="c")
+        child = self.sdk.spawn_sandboxes("c")[0]["id"]
+        self.branch(child, tag="c-c")
+        self.sdk.kill_sandbox(child)
+        self.sdk.delete_snapshot("c?cascade=true")
+        self.assertEqual({each["tag"] for each in self.sdk.list_snapshots()}, {"base", "a", "a-a-a"})
+
+    def test_what_is_not_there_is_404(self):
+        self.assertIn("none", self.refused(404, self.sdk.spawn_sandboxes, "none"))
+        for call in (self.sdk.get_sandbox, self.sdk.kill_sandbox, self.sdk.branch_sandbox, self.sdk.ping_sandbox):
+            self.assertIn("sb-none", self.refused(404, call, "sb-none"))
+        self.refused(404, self.sdk.delete_snapshot, "none")
+
+    def test_what_conflicts_is_409(self):
+        self.branch(self.parent, tag="taken")
+        self.assertIn("taken", self.refused(409, self.sdk.branch_sandbox, self.parent, tag="taken"))
+        self.assertIn(self.parent, self.refused(409, self.sdk.delete_snapshot, "base"))
+
+    def test_what_can_never_succeed_is_400(self):
+        self.refused(400, self.sdk.branch_sandbox, self.parent, tag="../x")
+        self.refused(400, self.sdk.branch_sandbox, self.parent, mode="fast")
+        self.refused(400, self.sdk.spawn_sandboxes, "base", n=0)
+
+    def test_what_is_not_supported_yet_is_refused_by_name(self):
+        for options in ({"per_child_netns": True}, {"memory_limit_mib": 64}, {"prewarm": True}, {"hugepages": True}):
+            self.assertIn(*options, self.refused(400, self.sdk.spawn_sandboxes, "base", **options))
+        self.assertIn("measure_diff", self.refused(400, self.sdk.branch_sandbox, self.parent, measure_diff=True))
+
+    def test_what_needs_an_agent_is_409_with_the_reason(self):
+        for message in (self.refused(409, self.sdk.exec_command, self.parent, ["true"]),
+                        self.refused(409, self.sdk.eval_code, self.parent, "1 + 1"),
+                        self.refused(409, self.sdk.ping_sandbox, self.parent)):
+            self.assertIn("no guest address", message)
+            self.assertIn(self.parent, message)
+
+    def test_a_branch_shows_in_the_event_stream(self):
+        with urllib.request.urlopen(self.daemon.url + "/v1/events", timeout=PATIENCE) as stream:
+            self.branch(self.parent, tag="told", mode="live")
+            self.sdk.kill_sandbox(self.parent)
+            seen = []
+            while "sandbox.deleted" not in seen:
+                line = stream.readline().decode()
+                if line.startswith("event: "):
+                    seen.append(line.removeprefix("event: ").strip())
+        self.assertEqual(seen[-4:], ["branch.started", "branch.resumed", "branch.ready", "sandbox.deleted"])
+
+    def test_health_and_version_have_forkds_fields(self):
+        with urllib.request.urlopen(self.daemon.url + "/healthz") as answer:
+            self.assertTrue(json.load(answer)["ok"])
+        with urllib.request.urlopen(self.daemon.url + "/version") as answer:
+            self.assertEqual(json.load(answer)["api"], "v1")
+
+
+if __name__ == "__main__":
+    if not pathlib.Path("/dev/kvm").exists():
+        print("SKIPPED: no /dev/kvm")
+        sys.exit(77)
+    unittest.main(verbosity=2)
