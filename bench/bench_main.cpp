@@ -11,6 +11,7 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/units.hpp"
+#include "bench/branch_bench.hpp"
 #include "bench/compare.hpp"
 #include "bench/copy_bench.hpp"
 #include "bench/environment.hpp"
@@ -84,12 +85,16 @@ int run_compare(const std::string& before_file, const std::string& after_file, c
   return written ? 0 : fail(written.error());
 }
 
-CLI::Validator is_size_list() {
-  return {[](std::string& text) {
-            const auto parsed = parse_sizes(text);
+template <class Parse>
+CLI::Validator parses_by(Parse parse, const char* type) {
+  return {[parse](std::string& text) {
+            const auto parsed = parse(text);
             return parsed ? std::string() : parsed.error().message();
           },
-          "SIZE,..."};
+          type};
+}
+CLI::Validator is_size_list() {
+  return parses_by(parse_sizes, "SIZE,...");
 }
 
 // Everything that the command line can say; each subcommand puts what is to be done into `run`.
@@ -97,6 +102,10 @@ struct command_line {
   common_settings common;
   std::function<int()> run;
   std::string memory;
+  std::string working_sets = "16M";
+  std::string patterns = "random";
+  std::string modes = "live";
+  branch_options branch;
   copy_options copy;
   fault_options fault;
   std::string before, after;
@@ -113,7 +122,46 @@ void add_root(CLI::App* command, command_line& line) {
       ->check(CLI::ExistingDirectory);
 }
 void add_memory(CLI::App* command, command_line& line, const char* standard) {
+  // Of the command that is given only: all share the variable.
+  command->preparse_callback([&line, standard](std::size_t) { line.memory = standard; });
   command->add_option("--memory", line.memory, "Sizes of RAM")->default_str(standard)->check(is_size_list());
+}
+
+void add_vmm(CLI::App* command, command_line& line) {
+  command
+      ->add_option("--vmm", line.common.vmm,
+                   "coppice-vmm or firecracker binary (default: the build tree's coppice-vmm)")
+      ->check(CLI::ExistingFile);
+}
+
+void add_branch(CLI::App& app, command_line& line) {
+  CLI::App* command = add_benchmark(app, "branch", "Branches of a running VM: pause, stall, speed, copy", line);
+  add_root(command, line);
+  add_vmm(command, line);
+  add_memory(command, line, "256M");
+  command->add_option("--working-set", line.working_sets, "How much of the RAM the guest writes to")
+      ->capture_default_str()
+      ->check(is_size_list());
+  command->add_option("--pattern", line.patterns, "In which order: random, sequential, zipf")
+      ->capture_default_str()
+      ->check(parses_by(parse_patterns, "PATTERN,..."));
+  command->add_option("--mode", line.modes, "How to branch: live, full, diff")
+      ->capture_default_str()
+      ->check(parses_by(parse_modes, "MODE,..."));
+  command->add_option("--branches", line.branch.branches, "Branches of each combination")->capture_default_str();
+  command->add_flag("--sparse{false}", line.branch.fill_memory, "Leave the RAM that the guest does not write to empty");
+  command->callback([&line, command] {
+    line.run = [&line, command] {
+      line.branch.memory_bytes = *parse_sizes(line.memory);
+      line.branch.working_set_bytes = *parse_sizes(line.working_sets);
+      line.branch.patterns = *parse_patterns(line.patterns);
+      line.branch.modes = *parse_modes(line.modes);
+      line.branch.root = line.common.root;
+      line.branch.vmm = line.common.vmm;
+      return run_report(*command, line.common,
+                        [&](report& to, json& environment) { return run_branch_bench(line.branch, to, environment); });
+    };
+  });
 }
 
 void add_copy(CLI::App& app, command_line& line) {
@@ -124,7 +172,7 @@ void add_copy(CLI::App& app, command_line& line) {
   command->add_option("--rounds", line.copy.rounds, "How often everything is measured")->capture_default_str();
   command->callback([&line, command] {
     line.run = [&line, command] {
-      line.copy.memory_bytes = *parse_sizes(line.memory.empty() ? "1G" : line.memory);
+      line.copy.memory_bytes = *parse_sizes(line.memory);
       line.copy.root = line.common.root;
       return run_report(*command, line.common, [&](report& to, json&) { return run_copy_bench(line.copy, to); });
     };
@@ -157,6 +205,7 @@ int run(int argc, char** argv) {
   app.footer("Example:\n  coppice-bench copy --memory 256M,1G --root /var/tmp --json copy.json");
   app.set_version_flag("--version", "coppice-bench " COPPICE_VERSION);
   app.require_subcommand(1);
+  add_branch(app, line);
   add_copy(app, line);
   add_fault(app, line);
   add_compare(app, line);
