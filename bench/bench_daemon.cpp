@@ -36,6 +36,7 @@ std::uint64_t largest_working_set(std::uint64_t memory_bytes) {
 std::string boot_args_of(const guest_spec& spec) {
   std::string args = "journal.pages=" + std::to_string(spec.working_set_bytes / page_size) +
                      " journal.pattern=" + spec.pattern + " journal.threshold_us=" + std::to_string(stall_threshold_us);
+  if (spec.rest_us != 0) args += " journal.rest_us=" + std::to_string(spec.rest_us);
   return args;
 }
 

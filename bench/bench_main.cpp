@@ -11,6 +11,7 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/units.hpp"
+#include "bench/actors_bench.hpp"
 #include "bench/branch_bench.hpp"
 #include "bench/compare.hpp"
 #include "bench/copy_bench.hpp"
@@ -107,6 +108,7 @@ struct command_line {
   std::string modes = "live";
   branch_options branch;
   copy_options copy;
+  actors_options actors;
   fault_options fault;
   std::string before, after;
 };
@@ -191,6 +193,24 @@ void add_fault(CLI::App& app, command_line& line) {
   });
 }
 
+void add_actors(CLI::App& app, command_line& line) {
+  CLI::App* command =
+      add_benchmark(app, "actors", "What the actors add to a pause, beside the same calls in a plain loop", line);
+  add_root(command, line);
+  add_vmm(command, line);
+  add_memory(command, line, "256M");
+  command->add_option("--branches", line.actors.branches, "Branches by each of the two")->capture_default_str();
+  command->callback([&line, command] {
+    line.run = [&line, command] {
+      line.actors.memory_bytes = parse_sizes(line.memory)->front();
+      line.actors.root = line.common.root;
+      line.actors.vmm = line.common.vmm;
+      return run_report(*command, line.common,
+                        [&](report& to, json& environment) { return run_actors_bench(line.actors, to, environment); });
+    };
+  });
+}
+
 void add_compare(CLI::App& app, command_line& line) {
   CLI::App* command = add_benchmark(app, "compare", "Two runs of the same benchmark: ratio, noise, verdict", line);
   command->add_option("BEFORE", line.before, "JSON of a run")->required()->check(CLI::ExistingFile);
@@ -208,6 +228,7 @@ int run(int argc, char** argv) {
   add_branch(app, line);
   add_copy(app, line);
   add_fault(app, line);
+  add_actors(app, line);
   add_compare(app, line);
   try {
     app.parse(argc, argv);
