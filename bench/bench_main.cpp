@@ -17,6 +17,7 @@
 #include "bench/copy_bench.hpp"
 #include "bench/environment.hpp"
 #include "bench/fault_bench.hpp"
+#include "bench/fleet_bench.hpp"
 #include "bench/parsing.hpp"
 #include "bench/report.hpp"
 
@@ -109,6 +110,9 @@ struct command_line {
   branch_options branch;
   copy_options copy;
   actors_options actors;
+  fleet_options fleet;
+  std::string duration = "60s";
+  std::string rest = "100ms";
   fault_options fault;
   std::string before, after;
 };
@@ -211,6 +215,34 @@ void add_actors(CLI::App& app, command_line& line) {
   });
 }
 
+void add_fleet(CLI::App& app, command_line& line) {
+  CLI::App* command = add_benchmark(app, "fleet", "The load test: many VMs, branches all the time", line);
+  add_root(command, line);
+  add_vmm(command, line);
+  add_memory(command, line, "16M");
+  command->add_option("--instances", line.fleet.instances, "VMs")->capture_default_str()->check(CLI::Range(1, 1000));
+  command->add_option("--rate", line.fleet.rate, "Branches a second")
+      ->capture_default_str()
+      ->check(CLI::Range(0.1, 1000.0));
+  command->add_option("--duration", line.duration, "How long to branch")
+      ->capture_default_str()
+      ->check(parses_by(parse_duration, "TIME"));
+  command->add_option("--rest", line.rest, "Idle time of each guest between two writes")
+      ->capture_default_str()
+      ->check(parses_by(parse_duration, "TIME"));
+  command->callback([&line, command] {
+    line.run = [&line, command] {
+      line.fleet.memory_bytes = parse_sizes(line.memory)->front();
+      line.fleet.duration = *parse_duration(line.duration);
+      line.fleet.rest = *parse_duration(line.rest);
+      line.fleet.root = line.common.root;
+      line.fleet.vmm = line.common.vmm;
+      return run_report(*command, line.common,
+                        [&](report& to, json& environment) { return run_fleet_bench(line.fleet, to, environment); });
+    };
+  });
+}
+
 void add_compare(CLI::App& app, command_line& line) {
   CLI::App* command = add_benchmark(app, "compare", "Two runs of the same benchmark: ratio, noise, verdict", line);
   command->add_option("BEFORE", line.before, "JSON of a run")->required()->check(CLI::ExistingFile);
@@ -229,6 +261,7 @@ int run(int argc, char** argv) {
   add_copy(app, line);
   add_fault(app, line);
   add_actors(app, line);
+  add_fleet(app, line);
   add_compare(app, line);
   try {
     app.parse(argc, argv);

@@ -17,6 +17,7 @@ using window = journal_monitor::window;
 
 constexpr std::chrono::milliseconds poll_interval{5};
 constexpr std::chrono::milliseconds breath{20};  // between a disturbance and a measurement that it must not reach
+constexpr unsigned bare_pauses = 3;              // before each branch
 constexpr std::chrono::milliseconds shortest_idle{20};
 constexpr std::chrono::milliseconds longest_idle{2000};
 constexpr std::chrono::seconds ready_deadline{300};
@@ -55,10 +56,13 @@ result<void> branch_cell::run(unsigned branches) {
 
 result<void> branch_cell::measure(unsigned number) {
   if (monitor_) monitor_->forget();
-  COPPICE_TRY(measure_bare());
-  std::this_thread::sleep_for(breath);
   const auto idle = measure_idle();
   if (!idle) return idle.error();
+  // Right before the branch, when what verified and removed the last image has come to rest.
+  for (unsigned i = 0; i < bare_pauses; ++i) {
+    COPPICE_TRY(measure_bare());
+    std::this_thread::sleep_for(breath);
+  }
   const std::string tag = mode_ + "-" + std::to_string(number);
   // Every other branch answers at the resume, which tells when its copy began; the others tell when it was ready.
   const bool wait = number % 2 == 1;

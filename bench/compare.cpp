@@ -46,8 +46,8 @@ double noise_of(const json& one) {
 
 verdict judge(const comparison& of, const std::string& direction) {
   if (direction.ends_with("_baseline") || of.before == of.after) return verdict::same;
-  const double change = of.before == 0 ? of.after : of.ratio - 1;
-  if (of.before != 0 && std::abs(change) <= of.noise) return verdict::same;
+  const double change = of.after - of.before;  // a ratio has no direction below zero
+  if (std::abs(change) <= of.noise * std::abs(of.before)) return verdict::same;
   return (change < 0) == (direction == "lower") ? verdict::better : verdict::worse;
 }
 
@@ -115,7 +115,8 @@ std::vector<std::string> differences(const json& before, const json& after) {
     const json a = before.value(part, json::object()), b = after.value(part, json::object());
     if (!a.is_object() || !b.is_object()) continue;
     for (const auto& [key, value] : a.items()) {
-      if (key == "commit" || key == "time" || key == "root") continue;  // what a comparison is about, or nothing
+      if (key == "commit" || key == "time" || key == "root" || key == "seconds")
+        continue;  // what a comparison is about, or nothing
       const json other = b.value(key, json());
       if (other != value) found.push_back(key + ": " + value.dump() + " and " + other.dump());
     }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <memory>
 #include <sstream>
@@ -59,6 +60,12 @@ json commit() {
   return found.empty() ? json(nullptr) : json(found);
 }
 
+// Of the last minute: a machine that does other work measures that work too.
+json load_average() {
+  double one_minute = 0;
+  return ::getloadavg(&one_minute, 1) == 1 ? json(one_minute) : json(nullptr);
+}
+
 std::string now() {
   char text[64];
   const std::time_t seconds = std::time(nullptr);
@@ -77,6 +84,7 @@ json describe_environment(const fs::path& root) {
   const long pages = ::sysconf(_SC_PHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
   return {{"cpu", cpu_model()},
           {"cores", std::thread::hardware_concurrency()},
+          {"load_average", load_average()},
           {"ram_bytes", pages > 0 && page > 0 ? json(pages * page) : json(nullptr)},
           {"kernel", known ? json(std::string(kernel.sysname) + " " + kernel.release) : json(nullptr)},
           {"kvm", ::access("/dev/kvm", R_OK | W_OK) == 0},

@@ -1,11 +1,11 @@
 #include "vmm/guest/journal_oracle.hpp"
-#include "vmm/guest/journal_options.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cstring>
 
 #include "base/units.hpp"
+#include "vmm/guest/journal_options.hpp"
 
 namespace coppice {
 namespace {
