@@ -1,160 +1,178 @@
 #include "bench/copy_bench.hpp"
 
 #include <fcntl.h>
-#include <liburing.h>
+#include <unistd.h>
 
 #include <cstring>
-#include <future>
+#include <string>
 
 #include "base/file.hpp"
+#include "base/units.hpp"
+#include "bench/engine_run.hpp"
 #include "bench/local_memory.hpp"
-#include "bench/statistics.hpp"
-#include "copy_engine/copy_engine.hpp"
+#include "bench/parsing.hpp"
+#include "bench/raw_copy.hpp"
 
 namespace coppice::bench {
 namespace {
 
-using clock = std::chrono::steady_clock;
+constexpr double direct_target = 0.9;
+constexpr double memcpy_target = 0.8;
 
-double seconds_since(clock::time_point begin) {
-  return std::chrono::duration<double>(clock::now() - begin).count();
+std::string unique_name(const char* what) {
+  return "coppice-bench-" + std::to_string(::getpid()) + "-" + what;
 }
 
-result<unique_fd> make_image(const std::filesystem::path& path, std::uint64_t size, int flags) {
-  std::error_code ignored;
-  std::filesystem::remove(path, ignored);
-  auto image = open_file(path, O_RDWR | O_CREAT | O_EXCL | flags, 0600);
-  if (!image) return image;
-  if (::ftruncate(image->get(), static_cast<off_t>(size)) != 0) return errno_error("set the size of " + path.string());
-  return image;
-}
+// One memory size: what is prepared once, and what each round measures.
+class copy_cell {
+ public:
+  copy_cell(std::uint64_t size, const copy_options& options) : size_(size), options_(options) {}
+  result<void> prepare();
+  result<void> measure();  // each round
+  void start_over() { figures_ = {}; }
+  result<void> verify();
+  void add_to(report& to) const;
 
-result<double> memcpy_seconds(const local_memory& memory, std::span<std::byte> target) {
-  const auto begin = clock::now();
-  std::memcpy(target.data(), memory.ram->data(), target.size());
-  return seconds_since(begin);
-}
+ private:
+  struct measured {
+    std::vector<double> memcpy, direct, buffered, buffered_sync;             // GB/s
+    std::vector<double> engine_disk, engine_tmpfs_reused, engine_tmpfs_new;  // GB/s
+    std::vector<double> to_direct, to_buffered, to_memcpy;                   // of the same round
+    std::vector<double> prearm_us, rearm_us;
+  };
 
-// Eight writes of 1 MiB in flight, as the engine has.
-result<double> direct_seconds(const local_memory& memory, const std::filesystem::path& path) {
-  const std::uint64_t size = memory.ram->size();
-  auto image = make_image(path, size, O_DIRECT);
-  if (!image) return std::move(image).error();
-  io_uring ring{};
-  if (const int code = ::io_uring_queue_init(8, &ring, 0); code < 0) return errno_error("io_uring_queue_init", -code);
-  const auto begin = clock::now();
-  std::uint64_t submitted = 0, completed = 0;
-  result<void> outcome;
-  while (completed < size && outcome) {
-    while (submitted < size && submitted - completed < 8 * mib) {
-      io_uring_sqe* const entry = ::io_uring_get_sqe(&ring);
-      const std::uint64_t length = std::min<std::uint64_t>(mib, size - submitted);
-      ::io_uring_prep_write(entry, image->get(), memory.ram->data() + submitted, static_cast<unsigned>(length),
-                            submitted);
-      submitted += length;
-    }
-    ::io_uring_submit_and_wait(&ring, 1);
-    io_uring_cqe* done = nullptr;
-    while (outcome && ::io_uring_peek_cqe(&ring, &done) == 0) {
-      if (done->res <= 0) outcome = errno_error("write " + path.string(), done->res == 0 ? EIO : -done->res);
-      completed += static_cast<std::uint64_t>(std::max(done->res, 0));
-      ::io_uring_cqe_seen(&ring, done);
-    }
-  }
-  const double seconds = seconds_since(begin);
-  ::io_uring_queue_exit(&ring);
-  if (!outcome) return std::move(outcome).error();
-  return seconds;
-}
+  double rate(double seconds) const { return static_cast<double>(size_) / seconds / 1e9; }
+  std::span<const std::byte> ram() const { return {memory_->ram->data(), size_}; }
+  result<double> engine_seconds(result<unique_fd> image);
+  // Pages of `file` that differ from the RAM.
+  result<std::uint64_t> bad_pages(const std::filesystem::path& path) const;
 
-result<double> buffered_seconds(const local_memory& memory, const std::filesystem::path& path) {
-  auto image = make_image(path, memory.ram->size(), 0);
-  if (!image) return std::move(image).error();
-  const auto begin = clock::now();
-  COPPICE_TRY(write_all_at(image->get(), {memory.ram->data(), memory.ram->size()}, 0));
-  if (::fsync(image->get()) != 0) return errno_error("fsync " + path.string());
-  return seconds_since(begin);
-}
-
-result<void> wait_for(const std::function<void(copy_session::completion)>& step) {
-  std::promise<result<void>> answer;
-  step([&answer](result<void> outcome) { answer.set_value(std::move(outcome)); });
-  return answer.get_future().get();
-}
-
-struct engine_times {
-  double prearm = 0, rearm = 0, copy = 0;
+  const std::uint64_t size_;
+  const copy_options& options_;
+  std::optional<local_memory> memory_;
+  std::unique_ptr<copy_engine> engine_;
+  std::unique_ptr<protected_memory> attached_;
+  mapping reused_;  // of the tmpfs file that memcpy writes to
+  measured figures_;
+  std::uint64_t bad_pages_ = 0;
+  temporary_file on_disk_{options_.root / unique_name("image")};
+  temporary_file memcpy_target_{"/dev/shm/" + unique_name("memcpy")};
+  temporary_file engine_target_{"/dev/shm/" + unique_name("reused")};
+  temporary_file new_target_{"/dev/shm/" + unique_name("new")};
 };
 
-result<engine_times> engine_seconds(protected_memory& memory, std::uint64_t size, const std::filesystem::path& path) {
-  auto image = make_image(path, size, 0);
-  if (!image) return std::move(image).error();
-  auto session = memory.begin();
-  if (!session) return std::move(session).error();
-  engine_times times;
-  auto begin = clock::now();
-  COPPICE_TRY(wait_for([&](auto done) { (*session)->prearm(std::move(done)); }));
-  times.prearm = seconds_since(begin);
-  begin = clock::now();
-  COPPICE_TRY(wait_for([&](auto done) { (*session)->rearm(std::move(done)); }));
-  times.rearm = seconds_since(begin);
-  begin = clock::now();
-  std::promise<result<copy_result>> outcome;
-  (*session)->copy(std::move(*image), [&](result<copy_result> copied) { outcome.set_value(std::move(copied)); });
-  auto copied = outcome.get_future().get();
-  times.copy = seconds_since(begin);
-  if (!copied) return std::move(copied).error();
-  return times;
+result<void> copy_cell::prepare() {
+  auto memory = make_local_memory(size_);
+  if (!memory) return std::move(memory).error();
+  memory_ = *std::move(memory);
+  auto engine = create_copy_engine({});
+  if (!engine) return std::move(engine).error();
+  engine_ = *std::move(engine);
+  auto attached = engine_->attach(std::move(memory_->handover), memory_->ram);
+  if (!attached) return std::move(attached).error();
+  attached_ = *std::move(attached);
+  for (const temporary_file* file : {&memcpy_target_, &engine_target_}) {
+    auto target = create_image(file->path(), size_);
+    if (!target) return std::move(target).error();
+    if (const int code = ::posix_fallocate(target->get(), 0, static_cast<off_t>(size_)); code != 0)
+      return errno_error("allocate " + file->path().string(), code);
+    if (file != &memcpy_target_) continue;
+    auto view = mapping::shared(target->get(), size_, PROT_READ | PROT_WRITE);
+    if (!view) return std::move(view).error();
+    reused_ = *std::move(view);
+  }
+  return {};
 }
 
-nlohmann::json throughput(std::uint64_t size, const std::vector<double>& seconds) {
-  std::vector<double> rates;
-  for (const double each : seconds) rates.push_back(static_cast<double>(size) / each / 1e9);
-  return summarize(rates);
+result<double> copy_cell::engine_seconds(result<unique_fd> image) {
+  if (!image) return std::move(image).error();
+  auto times = run_engine(*attached_, *std::move(image));
+  if (!times) return std::move(times).error();
+  figures_.prearm_us.push_back(times->prearm * 1e6);
+  figures_.rearm_us.push_back(times->rearm * 1e6);
+  return times->copy;
+}
+
+result<void> copy_cell::measure() {
+  const double copied = memcpy_seconds(ram(), reused_.bytes());
+  auto reused = engine_seconds(open_file(engine_target_.path(), O_RDWR));
+  if (!reused) return std::move(reused).error();
+  auto direct = direct_seconds(ram(), on_disk_.path());
+  if (!direct) return std::move(direct).error();
+  auto disk = engine_seconds(create_image(on_disk_.path(), size_));
+  if (!disk) return std::move(disk).error();
+  auto buffered = buffered_seconds(ram(), on_disk_.path());
+  if (!buffered) return std::move(buffered).error();
+  auto fresh = engine_seconds(create_image(new_target_.path(), size_));
+  if (!fresh) return std::move(fresh).error();
+  figures_.memcpy.push_back(rate(copied));
+  figures_.direct.push_back(rate(*direct));
+  figures_.buffered.push_back(rate(buffered->write));
+  figures_.buffered_sync.push_back(rate(buffered->write_and_sync));
+  figures_.engine_disk.push_back(rate(*disk));
+  figures_.engine_tmpfs_reused.push_back(rate(*reused));
+  figures_.engine_tmpfs_new.push_back(rate(*fresh));
+  figures_.to_direct.push_back(*direct / *disk);
+  figures_.to_buffered.push_back(buffered->write_and_sync / *disk);
+  figures_.to_memcpy.push_back(copied / *reused);
+  return {};
+}
+
+result<std::uint64_t> copy_cell::bad_pages(const std::filesystem::path& path) const {
+  auto file = open_file(path, O_RDONLY);
+  if (!file) return std::move(file).error();
+  auto view = mapping::shared(file->get(), size_, PROT_READ);
+  if (!view) return std::move(view).error();
+  std::uint64_t bad = 0;
+  for (std::uint64_t at = 0; at < size_; at += page_size) {
+    if (std::memcmp(view->data() + at, ram().data() + at, page_size) != 0) ++bad;
+  }
+  return bad;
+}
+
+result<void> copy_cell::verify() {
+  auto image = create_image(on_disk_.path(), size_);  // the last one there is of buffered writes
+  if (!image) return std::move(image).error();
+  if (auto times = run_engine(*attached_, *std::move(image)); !times) return std::move(times).error();
+  for (const temporary_file* file : {&on_disk_, &engine_target_, &new_target_}) {
+    auto bad = bad_pages(file->path());
+    if (!bad) return std::move(bad).error();
+    bad_pages_ += *bad;
+  }
+  return {};
+}
+
+void copy_cell::add_to(report& to) const {
+  const std::string cell = short_size(size_);
+  const measured& f = figures_;
+  to.add({cell, "engine_to_disk_gb_per_s", better::higher, f.engine_disk});
+  to.add({cell, "o_direct_gb_per_s", better::higher_baseline, f.direct});
+  to.add({cell, "engine_to_o_direct_ratio", better::higher, f.to_direct, at_least(direct_target)});
+  to.add({cell, "buffered_gb_per_s", better::higher_baseline, f.buffered});
+  to.add({cell, "buffered_fsync_gb_per_s", better::higher_baseline, f.buffered_sync});
+  to.add({cell, "engine_to_buffered_fsync_ratio", better::higher, f.to_buffered});
+  to.add({cell, "engine_to_reused_tmpfs_gb_per_s", better::higher, f.engine_tmpfs_reused});
+  to.add({cell, "memcpy_to_reused_tmpfs_gb_per_s", better::higher_baseline, f.memcpy});
+  to.add({cell, "engine_to_memcpy_ratio", better::higher, f.to_memcpy, at_least(memcpy_target)});
+  to.add({cell, "engine_to_new_tmpfs_gb_per_s", better::higher, f.engine_tmpfs_new});
+  to.add({cell, "prearm_us", better::lower, f.prearm_us});
+  to.add({cell, "rearm_untouched_us", better::lower, f.rearm_us});
+  to.add({cell, "bad_pages", better::lower, {static_cast<double>(bad_pages_)}, at_most(0)});
 }
 
 }  // namespace
 
-result<nlohmann::json> run_copy_bench(const copy_options& options) {
-  auto memory = make_local_memory(options.memory_bytes);
-  if (!memory) return std::move(memory).error();
-  auto engine = create_copy_engine({});
-  if (!engine) return std::move(engine).error();
-  auto attached = (*engine)->attach(std::move(memory->handover), memory->ram);
-  if (!attached) return std::move(attached).error();
-  auto target = guest_memory::create("coppice-bench-target", options.memory_bytes);
-  if (!target) return std::move(target).error();
-  const auto path = options.root / "coppice-bench.image";
-  std::vector<double> copies, direct, buffered, prearm, rearm, streamed;
-  for (unsigned round = 0; round <= options.rounds; ++round) {
-    auto a = memcpy_seconds(*memory, {target->data(), target->size()});
-    auto b = direct_seconds(*memory, path);
-    auto c = buffered_seconds(*memory, path);
-    auto d = engine_seconds(**attached, options.memory_bytes, path);
-    std::error_code ignored;
-    std::filesystem::remove(path, ignored);
-    if (!b) return std::move(b).error();
-    if (!c) return std::move(c).error();
-    if (!d) return std::move(d).error();
-    if (round == 0) continue;  // the warm-up: page tables, page cache, the file system's allocator
-    copies.push_back(*a);
-    direct.push_back(*b);
-    buffered.push_back(*c);
-    prearm.push_back(d->prearm * 1e6);
-    rearm.push_back(d->rearm * 1e6);
-    streamed.push_back(d->copy);
+result<void> run_copy_bench(const copy_options& options, report& to) {
+  for (const std::uint64_t size : options.memory_bytes) {
+    copy_cell cell(size, options);
+    COPPICE_TRY(cell.prepare());
+    COPPICE_TRY(cell.measure());  // the warm-up: page tables, page cache, the file system's allocator
+    cell.start_over();
+    for (unsigned round = 0; round < options.rounds; ++round) COPPICE_TRY(cell.measure());
+    COPPICE_TRY(cell.verify());
+    cell.add_to(to);
   }
-  const auto median = [](const std::vector<double>& values) { return summarize(values).median; };
-  return nlohmann::json{{"memory_bytes", options.memory_bytes},
-                        {"rounds", options.rounds},
-                        {"engine_gb_per_s", throughput(options.memory_bytes, streamed)},
-                        {"o_direct_gb_per_s", throughput(options.memory_bytes, direct)},
-                        {"buffered_fsync_gb_per_s", throughput(options.memory_bytes, buffered)},
-                        {"memcpy_gb_per_s", throughput(options.memory_bytes, copies)},
-                        {"engine_to_o_direct", median(direct) / median(streamed)},
-                        {"engine_to_memcpy", median(copies) / median(streamed)},
-                        {"prearm_us", summarize(prearm)},
-                        {"rearm_us", summarize(rearm)}};
+  return {};
 }
 
 }  // namespace coppice::bench

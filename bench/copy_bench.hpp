@@ -1,30 +1,24 @@
-// `coppice-bench copy` and `fault`: the copy engine alone, beside what the machine can do without it.
+// `coppice-bench copy`: the copy engine alone, beside what the machine can do without it.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
-#include <nlohmann/json.hpp>
+#include <vector>
 
 #include "base/result.hpp"
+#include "bench/report.hpp"
 
 namespace coppice::bench {
 
 struct copy_options {
-  std::uint64_t memory_bytes = 0;
-  std::filesystem::path root;
-  unsigned rounds = 7;
+  std::vector<std::uint64_t> memory_bytes;
+  std::filesystem::path root;  // of the image on a disk
+  unsigned rounds = 10;
 };
 
-// Interleaved rounds of: memcpy to reused pages, O_DIRECT writes, buffered writes with fsync, and the engine's copy.
-result<nlohmann::json> run_copy_bench(const copy_options& options);
-
-struct fault_options {
-  std::uint64_t memory_bytes = 0;
-  std::filesystem::path root;
-};
-
-// One write fault after the other, random and sequential, during a copy that is held up; and the bare kernel round
-// trip.
-result<nlohmann::json> run_fault_bench(const fault_options& options);
+// Per memory size, interleaved in each round: memcpy to pages of a tmpfs file that are there already, O_DIRECT and
+// buffered writes, and the engine into a new file below `root`, into a file on tmpfs whose pages are there already, and
+// into a new one there. Adds to `to`. Errors: unsupported (no userfaultfd), no_space, io.
+result<void> run_copy_bench(const copy_options& options, report& to);
 
 }  // namespace coppice::bench

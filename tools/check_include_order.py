@@ -14,6 +14,7 @@ ALLOWED = {
     "actors": BELOW | {"actors"},
     "api": {"base", "metrics", "actors", "api"},
     "cli": BELOW | {"actors", "api", "cli"},
+    "bench": BELOW | {"actors", "api", "cli", "bench"},
 }
 # The client may be linked into any program: it must not bring the daemon along.
 ALLOWED_FOR_FILE = {"api/client.hpp": {"base", "api"}, "api/client.cpp": {"base", "api"}}

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/units.hpp"
+#include "vmm/guest/journal_options.hpp"
 
 namespace coppice {
 namespace {
@@ -153,6 +154,13 @@ TEST(journal_sequence, every_pattern_reaches_pages_and_stays_in_bounds) {
       for (const auto count : hits) EXPECT_GT(count, 100U);
     }
   }
+}
+
+TEST(journal_options, the_rest_between_two_steps_is_read_and_bounded) {
+  journal::options chosen;
+  EXPECT_TRUE(journal::parse_options("journal.pages=16 journal.rest_us=500", chosen).message.empty());
+  EXPECT_EQ(chosen.rest_us, 500U);
+  EXPECT_FALSE(journal::parse_options("journal.rest_us=1000001", chosen).message.empty());
 }
 
 }  // namespace

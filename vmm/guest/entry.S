@@ -84,6 +84,22 @@ exception_common:
         andq    $-16, %rsp
         call    exception_main
 
+// The local APIC's timer has fired: end of interrupt, and on after the hlt. Leaves r15, the step counter, alone.
+        .balign 16
+        .globl  timer_interrupt
+timer_interrupt:
+        pushq   %rax
+        pushq   %rcx
+        pushq   %rdx
+        movl    $0x80b, %ecx            // x2APIC EOI
+        xorl    %eax, %eax
+        xorl    %edx, %edx
+        wrmsr
+        popq    %rdx
+        popq    %rcx
+        popq    %rax
+        iretq
+
         .bss
         .balign 16
         .space  16384

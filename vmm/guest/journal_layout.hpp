@@ -46,11 +46,12 @@ struct lane_header {
   std::uint64_t pace_cycles;
   std::uint64_t threshold_cycles;
   std::uint64_t tsc_khz;  // 0: the guest could not learn it
-  std::uint64_t reserved[5];
+  std::uint64_t rest_us;  // idle time between two steps
+  std::uint64_t reserved[4];
 
   std::uint64_t step;           // the last whole step
   std::uint64_t gaps;           // how often `step` was not what the register said
-  std::uint64_t longest_stall;  // TSC cycles between two steps (beyond pace_cycles), since the last reset
+  std::uint64_t longest_stall;  // TSC cycles between two steps (beyond pace and rest), since the last reset
   std::uint64_t reset_request;  // the host adds 1 to have longest_stall forgotten ...
   std::uint64_t reset_done;     // ... and the guest answers here
   std::uint64_t filled;         // 1: the fill pass (steps 1 to pages) is over

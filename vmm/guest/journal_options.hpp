@@ -7,10 +7,13 @@
 
 namespace coppice::journal {
 
+inline constexpr std::uint64_t longest_rest_us = 1'000'000;
+
 struct options {
   std::uint64_t pages = 4096;  // journal.pages: working set of one lane
   pattern kind = pattern::random;
   std::uint64_t pace_cycles = 0;  // journal.pace: TSC cycles from one step to the next; 0: full speed
+  std::uint64_t rest_us = 0;      // journal.rest_us: idle (halted) between two steps, as most guests mostly are
   std::uint64_t threshold_us = 1000;
   std::uint64_t seed = 0x436f7070696365;
 };
@@ -55,10 +58,11 @@ constexpr option_error parse_option(std::string_view word, options& into) {
   }
   std::uint64_t* const number = name == "pages"          ? &into.pages
                                 : name == "pace"         ? &into.pace_cycles
+                                : name == "rest_us"      ? &into.rest_us
                                 : name == "threshold_us" ? &into.threshold_us
                                 : name == "seed"         ? &into.seed
                                                          : nullptr;
-  if (number == nullptr) return {"the options are journal.pages, pattern, pace, threshold_us and seed", word};
+  if (number == nullptr) return {"the options are journal.pages, pattern, pace, rest_us, threshold_us and seed", word};
   if (!parse_number(value, *number)) return {"this option takes a decimal number", word};
   return {};
 }
@@ -72,6 +76,7 @@ constexpr option_error parse_options(std::string_view command_line, options& int
     if (!wrong.message.empty()) return wrong;
     command_line.remove_prefix(space == std::string_view::npos ? length : length + 1);
   }
+  if (into.rest_us > longest_rest_us) return {"journal.rest_us must be at most 1000000", {}};
   if (into.pages == 0 || into.pages > (lanes_end - lanes_address) / page_bytes) {
     return {"journal.pages must be from 1 to 850944", {}};
   }

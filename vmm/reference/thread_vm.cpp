@@ -16,6 +16,8 @@ namespace {
 
 using journal::lane_header;
 
+constexpr std::uint64_t cycles_per_us = 2000;  // of the time stamp counter, about
+
 // Guest RAM is also read by other processes, and by this one's API thread: every access is atomic.
 std::uint64_t load(std::uint64_t& word) {
   return std::atomic_ref(word).load(std::memory_order_relaxed);
@@ -72,7 +74,8 @@ class lane_thread {
   }
 
   void run();
-  void note_time(lane_header& header, std::uint64_t pace);
+  void rest(std::uint64_t us);
+  void note_time(lane_header& header, std::uint64_t pace, std::uint64_t rest_us);
 
   guest_ram& ram_;
   unsigned lane_;
@@ -85,10 +88,18 @@ class lane_thread {
   std::thread thread_;
 };
 
-void lane_thread::note_time(lane_header& header, std::uint64_t pace) {
+// Ends early if something else than running is wished.
+void lane_thread::rest(std::uint64_t us) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, std::chrono::microseconds(us), [&] { return wish_ != wish::run; });
+}
+
+void lane_thread::note_time(lane_header& header, std::uint64_t pace, std::uint64_t rest_us) {
+  if (rest_us != 0) rest(rest_us);
   std::uint64_t now = __rdtsc();
   while (now - before_ < pace) now = __rdtsc();
-  const std::uint64_t cycles = now - before_ - pace;
+  const std::uint64_t expected = pace + rest_us * cycles_per_us;
+  const std::uint64_t cycles = now - before_ > expected ? now - before_ - expected : 0;
   if (load(header.reset_request) != load(header.reset_done)) {
     store(header.longest_stall, 0);
     store(header.reset_done, load(header.reset_request));
@@ -107,7 +118,7 @@ void lane_thread::run() {
   const auto header_bytes = ram_.at(journal::header_address(lane_), sizeof(lane_header));
   auto& header = *reinterpret_cast<lane_header*>(header_bytes.data());
   const std::uint64_t pages = load(header.pages), seed = load(header.seed), base = load(header.base);
-  const std::uint64_t pace = load(header.pace_cycles);
+  const std::uint64_t pace = load(header.pace_cycles), rest_us = load(header.rest_us);
   const auto kind = static_cast<journal::pattern>(load(header.pattern));
   before_ = before_ == 0 ? __rdtsc() : before_;  // a pause is a stall, as on a vCPU
   while (wish_.load(std::memory_order_relaxed) == wish::run) {
@@ -122,7 +133,7 @@ void lane_thread::run() {
     store(header.step, next_step_);
     if (next_step_ == pages) store(header.filled, 1);
     ++next_step_;
-    note_time(header, pace);
+    note_time(header, pace, rest_us);
   }
 }
 
@@ -170,7 +181,8 @@ result<void> thread_machine::boot(const machine_config& config) {
     header.seed = chosen.seed;
     header.base = journal::lane_base(i, chosen.pages);
     header.pace_cycles = chosen.pace_cycles;
-    header.threshold_cycles = chosen.threshold_us * 2000;
+    header.threshold_cycles = chosen.threshold_us * cycles_per_us;
+    header.rest_us = chosen.rest_us;
     COPPICE_TRY(ram_.write(journal::header_address(i), std::as_bytes(std::span(&header, 1))));
   }
   std::printf("coppice-vmm: the journal runs on %zu thread(s), not on vCPUs\n", lanes_.size());

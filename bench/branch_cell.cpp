@@ -1,0 +1,237 @@
+#include "bench/branch_cell.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "base/units.hpp"
+#include "bench/engine_run.hpp"
+#include "bench/parsing.hpp"
+
+namespace coppice::bench {
+namespace {
+
+using nlohmann::json;
+using window = journal_monitor::window;
+
+constexpr std::chrono::milliseconds poll_interval{5};
+constexpr std::chrono::milliseconds breath{20};  // between a disturbance and a measurement that it must not reach
+constexpr unsigned bare_pauses = 3;              // before each branch
+constexpr std::chrono::milliseconds shortest_idle{20};
+constexpr std::chrono::milliseconds longest_idle{2000};
+constexpr std::chrono::seconds ready_deadline{300};
+
+constexpr double median_pause_target = 1.3, p99_pause_target = 4;  // times the bare calls
+constexpr double median_stall_target = 2000, large_median_stall_target = 5000, p99_stall_target = 5000;
+constexpr std::uint64_t small_working_set = 16 * mib;
+constexpr double speed_target = 0.5;
+constexpr double faults_target = 1.0 / 8;
+
+double number(const json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_number() ? found->get<double>() : 0;
+}
+
+double median_of(const std::vector<double>& values) {
+  return summarize(values).median;
+}
+double p99_of(const std::vector<double>& values) {
+  return summarize(values).p99;
+}
+
+}  // namespace
+
+result<void> branch_cell::run(unsigned branches) {
+  auto vmm = plain_vmm::connect(daemon_.api_socket(sandbox_));
+  if (!vmm) return std::move(vmm).error();
+  vmm_ = std::make_unique<plain_vmm>(*std::move(vmm));
+  // Without a view of its RAM nothing is known of the guest; the rest can be measured.
+  if (auto view = daemon_.view(sandbox_)) monitor_ = std::make_unique<journal_monitor>(*std::move(view));
+  COPPICE_TRY(measure(0));
+  figures_ = {};
+  for (unsigned number = 1; number <= branches; ++number) COPPICE_TRY(measure(number));
+  return {};
+}
+
+result<void> branch_cell::measure(unsigned number) {
+  if (monitor_) monitor_->forget();
+  const auto idle = measure_idle();
+  if (!idle) return idle.error();
+  // Right before the branch, when what verified and removed the last image has come to rest.
+  for (unsigned i = 0; i < bare_pauses; ++i) {
+    COPPICE_TRY(measure_bare());
+    std::this_thread::sleep_for(breath);
+  }
+  const std::string tag = mode_ + "-" + std::to_string(number);
+  // Every other branch answers at the resume, which tells when its copy began; the others tell when it was ready.
+  const bool wait = number % 2 == 1;
+  auto made = branch(tag, wait);
+  if (!made) return std::move(made).error();
+  last_branch_ = made->ready - made->asked;
+  note_info(made->info);
+  if (wait) figures_.ready_ms.push_back(std::chrono::duration<double, std::milli>(last_branch_).count());
+  if (monitor_) {
+    const auto whole = monitor_->between(made->asked, made->ready);
+    if (!whole) return whole.error();
+    figures_.stall.push_back(whole->longest_stall_us);
+    if (!wait) COPPICE_TRY(note_copy_window(*made, idle->steps_per_s));
+  }
+  const auto bad = daemon_.verify(tag);
+  if (!bad) return bad.error();
+  figures_.bad_pages += static_cast<double>(*bad);
+  return daemon_.remove_snapshot(tag);
+}
+
+result<void> branch_cell::measure_bare() {
+  const std::filesystem::path vmstate = "/dev/shm/coppice-bench-" + std::to_string(::getpid()) + "-vmstate";
+  const temporary_file removed_after(vmstate);
+  const auto times = time_bare_pause(*vmm_, vmstate);
+  if (!times) return times.error();
+  figures_.bare_pause.push_back(times->pause_us);
+  figures_.bare_snapshot.push_back(times->snapshot_us);
+  figures_.bare_resume.push_back(times->resume_us);
+  figures_.bare_sum.push_back(times->sum_us());
+  return {};
+}
+
+result<window> branch_cell::measure_idle() {
+  if (!monitor_) return window{};
+  const auto length = std::clamp<clock::duration>(last_branch_, shortest_idle, longest_idle);
+  const auto begin = clock::now();
+  std::this_thread::sleep_for(length);
+  auto idle = monitor_->between(begin, begin + length);
+  if (!idle) return idle;
+  figures_.idle_stall.push_back(idle->longest_stall_us);
+  figures_.idle_steps_per_s.push_back(idle->steps_per_s);
+  return idle;
+}
+
+result<branch_cell::one_branch> branch_cell::branch(const std::string& tag, bool wait) {
+  one_branch made;
+  made.asked = clock::now();
+  auto answer = daemon_.client().post("/v1/sandboxes/" + path_segment(sandbox_) + "/branch",
+                                      {{"tag", tag}, {"mode", mode_}, {"wait", wait}});
+  made.answered = clock::now();
+  if (!answer) return std::move(answer).error();
+  made.info = *std::move(answer);
+  while (made.info.value("status", "") == "writing" && clock::now() - made.asked < ready_deadline) {
+    std::this_thread::sleep_for(poll_interval);
+    auto now = daemon_.client().get("/v1/snapshots/" + tag + "/info");
+    if (!now) return std::move(now).error();
+    made.info = *std::move(now);
+  }
+  made.ready = clock::now();
+  if (made.info.value("status", "") == "ready") return made;
+  return error{errc::internal, 0, "branch " + tag + " did not become ready: " + made.info.dump()};
+}
+
+void branch_cell::note_info(const json& info) {
+  const json pause = info.value("pause", json::object());
+  figures_.pause.push_back(number(pause, "pause_us"));
+  figures_.snapshot.push_back(number(pause, "snapshot_us"));
+  figures_.resume.push_back(number(pause, "resume_us"));
+  figures_.total.push_back(number(pause, "total_us"));
+  const auto copy = info.find("copy");
+  if (copy == info.end()) return;  // full and diff: the VMM copies
+  const auto mebibytes = [&](const char* name) { return number(*copy, name) / static_cast<double>(mib); };
+  figures_.rearm.push_back(number(pause, "rearm_us"));
+  figures_.faults.push_back(number(*copy, "faults"));
+  figures_.longest_fault.push_back(number(*copy, "longest_fault_us"));
+  figures_.bulk_mib.push_back(mebibytes("bulk_bytes"));
+  figures_.captured_mib.push_back(mebibytes("captured_bytes"));
+  figures_.zero_mib.push_back(mebibytes("zero_bytes"));
+  figures_.hole_mib.push_back(mebibytes("hole_bytes"));
+  figures_.prearm.push_back(number(*copy, "prearm_us"));
+  if (const double us = number(*copy, "copy_us"); us > 0)
+    figures_.copy_gb_per_s.push_back(number(*copy, "written_bytes") / us / 1e3);
+}
+
+// The copy began when the branch was answered, and took as long as the daemon says.
+result<void> branch_cell::note_copy_window(const one_branch& which, double idle_steps_per_s) {
+  const json copy = which.info.value("copy", json::object());
+  const auto length = std::chrono::microseconds(static_cast<std::int64_t>(number(copy, "copy_us")));
+  if (length < shortest_idle / 4 || idle_steps_per_s == 0) return {};  // too short for a speed
+  const auto end = std::min(which.answered + length, which.ready);
+  const auto copying = monitor_->between(which.answered, end);
+  if (!copying) return copying.error();
+  figures_.copy_steps_per_s.push_back(copying->steps_per_s);
+  figures_.speed_ratio.push_back(copying->steps_per_s / idle_steps_per_s);
+  if (spec_.pattern != "sequential") return {};
+  // One step after the other dirties another page, until the working set is through.
+  const auto whole = monitor_->between(which.asked, end);
+  if (!whole) return whole.error();
+  const double dirtied = std::min(whole->steps, static_cast<double>(spec_.working_set_bytes / page_size));
+  if (dirtied > 0) figures_.faults_per_dirtied.push_back(number(copy, "faults") / dirtied);
+  return {};
+}
+
+void branch_cell::add_to(report& to) const {
+  const std::string cell =
+      short_size(spec_.memory_bytes) + "/" + short_size(spec_.working_set_bytes) + "/" + spec_.pattern + "/" + mode_;
+  add_pause(to, cell);
+  add_stall(to, cell);
+  if (mode_ == "live") add_copy(to, cell);
+  to.add({cell, "ready_ms", better::lower, figures_.ready_ms});
+  to.add({cell, "bad_pages", better::lower, {figures_.bad_pages}, at_most(0)});
+}
+
+void branch_cell::add_pause(report& to, const std::string& cell) const {
+  const measured& f = figures_;
+  to.add({cell, "total_us", better::lower, f.total});
+  to.add({cell, "pause_us", better::lower, f.pause});
+  to.add({cell, "snapshot_us", better::lower, f.snapshot});
+  to.add({cell, "rearm_us", better::lower, f.rearm});
+  to.add({cell, "resume_us", better::lower, f.resume});
+  to.add({cell, "bare_sum_us", better::lower_baseline, f.bare_sum});
+  to.add({cell, "bare_pause_us", better::lower_baseline, f.bare_pause});
+  to.add({cell, "bare_snapshot_us", better::lower_baseline, f.bare_snapshot});
+  to.add({cell, "bare_resume_us", better::lower_baseline, f.bare_resume});
+  if (mode_ != "live") return;
+  const double bare = median_of(f.bare_sum);
+  to.add({cell, "median_total_to_bare", better::lower, {median_of(f.total) / bare}, at_most(median_pause_target)});
+  to.add({cell, "p99_total_to_median_bare", better::lower, {p99_of(f.total) / bare}, at_most(p99_pause_target)});
+  to.add({cell, "p99_total_to_p99_bare", better::lower, {p99_of(f.total) / p99_of(f.bare_sum)}});
+}
+
+void branch_cell::add_stall(report& to, const std::string& cell) const {
+  const measured& f = figures_;
+  if (f.stall.empty()) return;
+  to.add({cell, "stall_us", better::lower, f.stall});
+  to.add({cell, "idle_stall_us", better::lower_baseline, f.idle_stall});
+  if (mode_ != "live") return;
+  const bool small = spec_.working_set_bytes <= small_working_set;
+  const auto wanted = [&](double limit) {
+    return spec_.pattern == "random" ? std::optional(at_most(limit)) : std::nullopt;
+  };
+  const double idle = median_of(f.idle_stall);
+  to.add({cell,
+          "median_stall_above_idle_us",
+          better::lower,
+          {median_of(f.stall) - idle},
+          wanted(small ? median_stall_target : large_median_stall_target)});
+  to.add({cell,
+          "p99_stall_above_median_idle_us",
+          better::lower,
+          {p99_of(f.stall) - idle},
+          small ? wanted(p99_stall_target) : std::nullopt});
+  to.add({cell, "p99_stall_above_p99_idle_us", better::lower, {p99_of(f.stall) - p99_of(f.idle_stall)}});
+}
+
+void branch_cell::add_copy(report& to, const std::string& cell) const {
+  const measured& f = figures_;
+  to.add({cell, "idle_steps_per_s", better::higher_baseline, f.idle_steps_per_s});
+  to.add({cell, "copy_steps_per_s", better::higher, f.copy_steps_per_s});
+  to.add({cell, "copy_to_idle_speed", better::higher, f.speed_ratio, at_least(speed_target)});
+  to.add({cell, "prearm_us", better::lower, f.prearm});
+  to.add({cell, "copy_gb_per_s", better::higher, f.copy_gb_per_s});
+  to.add({cell, "faults", better::lower, f.faults});
+  to.add({cell, "faults_per_page_dirtied", better::lower, f.faults_per_dirtied, at_most(faults_target)});
+  to.add({cell, "longest_fault_us", better::lower, f.longest_fault});
+  to.add({cell, "bulk_mib", better::higher, f.bulk_mib});
+  to.add({cell, "captured_mib", better::lower, f.captured_mib});
+  to.add({cell, "zero_mib", better::lower_baseline, f.zero_mib});
+  to.add({cell, "hole_mib", better::lower_baseline, f.hole_mib});
+}
+
+}  // namespace coppice::bench

@@ -1,0 +1,62 @@
+// One cell of `coppice-bench branch`: one guest and one mode, branched over and over.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bench/bench_daemon.hpp"
+#include "bench/plain_vmm.hpp"
+#include "bench/report.hpp"
+
+namespace coppice::bench {
+
+// REQUIRES: the daemon has one sandbox, whose guest has written its working set.
+class branch_cell {
+ public:
+  branch_cell(bench_daemon& daemon, guest_spec spec, std::string sandbox, std::string mode)
+      : daemon_(daemon), spec_(std::move(spec)), sandbox_(std::move(sandbox)), mode_(std::move(mode)) {}
+
+  // The warm-up and `branches` branches.
+  result<void> run(unsigned branches);
+  void add_to(report& to) const;
+
+ private:
+  using clock = journal_monitor::clock;
+  struct one_branch {
+    clock::time_point asked, answered, ready;
+    nlohmann::json info;
+  };
+  // In microseconds unless the name says otherwise; at most one value a branch, but for the bare calls.
+  struct measured {
+    std::vector<double> pause, snapshot, rearm, resume, total;
+    std::vector<double> bare_pause, bare_snapshot, bare_resume, bare_sum;
+    std::vector<double> stall, idle_stall, idle_steps_per_s, copy_steps_per_s, speed_ratio;
+    std::vector<double> faults, faults_per_dirtied, longest_fault;
+    std::vector<double> bulk_mib, captured_mib, zero_mib, hole_mib, copy_gb_per_s, prearm, ready_ms;
+    double bad_pages = 0;
+  };
+
+  result<void> measure(unsigned number);
+  result<void> measure_bare();
+  result<journal_monitor::window> measure_idle();
+  // Answered at the resume, and polled until ready; or answered when ready.
+  result<one_branch> branch(const std::string& tag, bool wait);
+  void note_info(const nlohmann::json& info);
+  result<void> note_copy_window(const one_branch& which, double idle_steps_per_s);
+
+  void add_pause(report& to, const std::string& cell) const;
+  void add_stall(report& to, const std::string& cell) const;
+  void add_copy(report& to, const std::string& cell) const;
+
+  bench_daemon& daemon_;
+  const guest_spec spec_;
+  const std::string sandbox_;
+  const std::string mode_;
+  std::unique_ptr<plain_vmm> vmm_;
+  std::unique_ptr<journal_monitor> monitor_;
+  clock::duration last_branch_{};
+  measured figures_;
+};
+
+}  // namespace coppice::bench

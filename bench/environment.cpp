@@ -1,0 +1,100 @@
+#include "bench/environment.hpp"
+
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <thread>
+
+#include "base/file.hpp"
+
+namespace coppice::bench {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+json cpu_model() {
+  const auto text = read_text_file("/proc/cpuinfo");
+  if (!text) return nullptr;
+  std::istringstream lines(*text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("model name") && line.find(": ") != std::string::npos) return line.substr(line.find(": ") + 2);
+  }
+  return nullptr;
+}
+
+// Type and device of the mount that `folder` is on, by its device number (proc(5), mountinfo).
+std::pair<json, json> file_system_of(const fs::path& folder) {
+  struct stat info {};
+  const auto text = read_text_file("/proc/self/mountinfo");
+  if (!text || ::stat(folder.c_str(), &info) != 0) return {};
+  const std::string wanted = std::to_string(major(info.st_dev)) + ":" + std::to_string(minor(info.st_dev));
+  std::istringstream lines(*text);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string id, parent, device, word, type, source;
+    words >> id >> parent >> device;
+    if (device != wanted) continue;
+    while (words >> word && word != "-") {
+    }
+    if (words >> type >> source) return {type, source};
+  }
+  return {};
+}
+
+json commit() {
+  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(
+      ::popen("git -C '" COPPICE_SOURCE_DIR "' describe --always --dirty --abbrev=12 2>/dev/null", "r"), ::pclose);
+  char text[128] = {};
+  if (!pipe || std::fgets(text, sizeof text, pipe.get()) == nullptr) return nullptr;
+  std::string found = text;
+  while (!found.empty() && found.back() == '\n') found.pop_back();
+  return found.empty() ? json(nullptr) : json(found);
+}
+
+// Of the last minute: a machine that does other work measures that work too.
+json load_average() {
+  double one_minute = 0;
+  return ::getloadavg(&one_minute, 1) == 1 ? json(one_minute) : json(nullptr);
+}
+
+std::string now() {
+  char text[64];
+  const std::time_t seconds = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&seconds, &parts);
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+}  // namespace
+
+json describe_environment(const fs::path& root) {
+  utsname kernel{};
+  const bool known = ::uname(&kernel) == 0;
+  const auto [type, device] = file_system_of(root);
+  const long pages = ::sysconf(_SC_PHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
+  return {{"cpu", cpu_model()},
+          {"cores", std::thread::hardware_concurrency()},
+          {"load_average", load_average()},
+          {"ram_bytes", pages > 0 && page > 0 ? json(pages * page) : json(nullptr)},
+          {"kernel", known ? json(std::string(kernel.sysname) + " " + kernel.release) : json(nullptr)},
+          {"kvm", ::access("/dev/kvm", R_OK | W_OK) == 0},
+          {"root", root.string()},
+          {"root_file_system", type},
+          {"root_device", device},
+          {"commit", commit()},
+          {"version", COPPICE_VERSION},
+          {"build", COPPICE_BUILD_TYPE},
+          {"time", now()}};
+}
+
+}  // namespace coppice::bench

@@ -1,0 +1,72 @@
+// Watches a running journal guest from outside, without a word to the daemon: what the guest did and felt, and when.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "base/fd.hpp"
+#include "base/result.hpp"
+#include "vmm/guest/journal_oracle.hpp"
+
+namespace coppice::bench {
+
+// The guest's journal headers, mapped. Reading costs the guest nothing.
+class journal_view {
+ public:
+  // The RAM of `sandbox` is a memfd of that name that process `owner` has open. Errors: unsupported (it has none), io.
+  static result<journal_view> open(pid_t owner, const std::string& sandbox);
+  result<journal_reading> read(const journal_reading& since = {}) const {
+    return read_journal(std::span<const std::byte>(headers_.bytes()), since);
+  }
+
+ private:
+  explicit journal_view(mapping headers) : headers_(std::move(headers)) {}
+  mapping headers_;
+};
+
+// A thread that reads the journal every millisecond.
+class journal_monitor {
+ public:
+  using clock = std::chrono::steady_clock;
+
+  struct window {
+    double steps = 0;
+    double steps_per_s = 0;
+    double longest_stall_us = 0;  // 0 if none was above the guest's threshold
+  };
+
+  explicit journal_monitor(journal_view view);
+  ~journal_monitor();
+  journal_monitor(const journal_monitor&) = delete;
+  journal_monitor& operator=(const journal_monitor&) = delete;
+
+  // What happened from `begin` to `end`, both past and not before the last forget(). Waits until the guest has gone on
+  // after `end`, so that a stall at the end counts with its whole length. Errors: deadline_exceeded (the guest does not
+  // go on).
+  result<window> between(clock::time_point begin, clock::time_point end) const;
+  // Drops old samples.
+  void forget();
+
+ private:
+  struct sample {
+    clock::time_point at;
+    std::uint64_t steps = 0;
+    std::chrono::nanoseconds longest_stall{};  // of the stalls that ended since the sample before
+  };
+  void run();
+  std::vector<sample> samples() const;
+  // Between the samples, evenly.
+  static double steps_at(const std::vector<sample>& all, clock::time_point when);
+
+  journal_view view_;
+  mutable std::mutex mutex_;
+  std::vector<sample> samples_;
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+}  // namespace coppice::bench

@@ -1,0 +1,105 @@
+#include "bench/report.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "cli/table.hpp"
+
+namespace coppice::bench {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t most_values_kept = 2000;  // of a figure in the JSON; more tell nothing that its quantiles don't
+
+const char* name_of(better direction) {
+  switch (direction) {
+    case better::lower:
+      return "lower";
+    case better::higher:
+      return "higher";
+    case better::lower_baseline:
+      return "lower_baseline";
+    case better::higher_baseline:
+      break;
+  }
+  return "higher_baseline";
+}
+
+statistics statistics_of(const figure& one) {
+  return summarize(one.values, one.direction == better::lower || one.direction == better::lower_baseline);
+}
+
+json to_json(const figure& one) {
+  const statistics all = statistics_of(one);
+  json value = {{"cell", one.cell},     {"name", one.name},  {"better", name_of(one.direction)},
+                {"count", all.count},   {"best", all.best},  {"p25", all.p25},
+                {"median", all.median}, {"p75", all.p75},    {"p90", all.p90},
+                {"p99", all.p99},       {"worst", all.worst}};
+  if (one.values.size() > 1 && one.values.size() <= most_values_kept) value["values"] = one.values;
+  if (one.wanted) {
+    value["target"] = {
+        {"limit", one.wanted->limit}, {"at_most", one.wanted->at_most}, {"met", one.wanted->met_by(all.median)}};
+  }
+  return value;
+}
+
+std::vector<std::string> row_of(const figure& one) {
+  const statistics all = statistics_of(one);
+  const bool single = all.count == 1;
+  std::vector<std::string> row = {one.cell, one.name, short_number(all.median)};
+  for (const double tail : {all.p90, all.p99, all.worst}) row.push_back(single ? "" : short_number(tail));
+  row.push_back(one.wanted ? (one.wanted->at_most ? "<= " : ">= ") + short_number(one.wanted->limit) : "");
+  row.push_back(!one.wanted ? "" : one.wanted->met_by(all.median) ? "pass" : "FAIL");
+  return row;
+}
+
+}  // namespace
+
+void report::add(figure one) {
+  if (!one.values.empty()) figures_.push_back(std::move(one));
+}
+
+unsigned report::missed_targets() const {
+  return static_cast<unsigned>(std::ranges::count_if(
+      figures_, [](const figure& one) { return one.wanted && !one.wanted->met_by(statistics_of(one).median); }));
+}
+
+json report::to_json() const {
+  json all = json::array();
+  for (const figure& one : figures_) all.push_back(bench::to_json(one));
+  return {{"benchmark", benchmark_},
+          {"environment", environment_},
+          {"settings", settings_},
+          {"missed_targets", missed_targets()},
+          {"figures", std::move(all)}};
+}
+
+void report::print(std::ostream& out) const {
+  std::vector<std::vector<std::string>> rows = {{"CELL", "FIGURE", "MEDIAN", "P90", "P99", "WORST", "TARGET", ""}};
+  for (const figure& one : figures_) rows.push_back(row_of(one));
+  const bool cells = std::ranges::any_of(figures_, [](const figure& one) { return !one.cell.empty(); });
+  if (!cells) {
+    for (auto& row : rows) row.erase(row.begin());
+  }
+  out << "\ncoppice-bench " << benchmark_ << '\n';
+  print_table(out, rows);
+  const unsigned missed = missed_targets();
+  out << (missed == 0 ? "all targets met" : std::to_string(missed) + " target(s) missed") << '\n';
+}
+
+std::string short_number(double value) {
+  const double size = std::abs(value);
+  if (size == 0) return "0";
+  const int digits = static_cast<int>(std::floor(std::log10(size)));  // before the point, less one
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*f", std::clamp(2 - digits, 0, 6), value);  // NOLINT: bounded
+  std::string shown = text;
+  if (shown.find('.') == std::string::npos) return shown;
+  shown.erase(shown.find_last_not_of('0') + 1);
+  if (shown.back() == '.') shown.pop_back();
+  return shown;
+}
+
+}  // namespace coppice::bench
