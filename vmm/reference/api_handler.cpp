@@ -37,6 +37,12 @@ error wrong_state(bool before_start) {
                 " starting the microVM.");
 }
 
+// A refusal of /snapshot/load that does not end the process: nothing has been tried.
+error still_fit(error refusal) {
+  refusal.code = errc::invalid_argument;
+  return refusal;
+}
+
 // As serde's deny_unknown_fields.
 result<void> check_fields(const json& body, std::initializer_list<std::string_view> known) {
   if (!body.is_object()) return bad_json("invalid type: "s + body.type_name() + ", expected a JSON object");
@@ -54,6 +60,14 @@ result<std::string> text(const json& body, const char* name) {
   if (found == body.end()) return bad_json("missing field `"s + name + '`');
   if (!found->is_string()) return bad_json("invalid type: "s + found->type_name() + ", expected a string for " + name);
   return found->get<std::string>();
+}
+
+result<std::optional<std::string>> optional_text(const json& body, const char* name) {
+  const auto found = body.find(name);
+  if (found == body.end() || found->is_null()) return std::optional<std::string>();
+  auto present = text(body, name);
+  if (!present) return std::move(present).error();
+  return std::optional<std::string>(std::move(*present));
 }
 
 result<std::uint64_t> number(const json& body, const char* name) {
@@ -170,6 +184,7 @@ result<void> api_handler::configure_machine(const json& body) {
   auto track = flag(body, "track_dirty_pages");
   if (!track) return std::move(track).error();
   if (state_ != vm_state::not_started) return wrong_state(false);
+  configured_ = true;
   if (*smt) return failed("coppice-vmm has no SMT: leave it out.");
   if (*vcpus < 1 || *vcpus > max_vcpus)
     return failed("The vCPU number is invalid! coppice-vmm runs 1 to " + std::to_string(max_vcpus) + ".");
@@ -186,17 +201,18 @@ result<void> api_handler::configure_boot(const json& body) {
   COPPICE_TRY(check_fields(body, {"kernel_image_path", "boot_args", "initrd_path"}));
   auto kernel = text(body, "kernel_image_path");
   if (!kernel) return std::move(kernel).error();
+  auto initrd = optional_text(body, "initrd_path");
+  if (!initrd) return std::move(initrd).error();
+  auto arguments = optional_text(body, "boot_args");
+  if (!arguments) return std::move(arguments).error();
   if (state_ != vm_state::not_started) return wrong_state(false);
-  if (body.contains("initrd_path") && !body["initrd_path"].is_null()) return failed("coppice-vmm loads no initrd.");
+  configured_ = true;
+  if (*initrd) return failed("coppice-vmm loads no initrd.");
   std::error_code problem;
   if (!std::filesystem::exists(*kernel, problem))
     return failed("The kernel file cannot be opened: " + *kernel + ": no such file.");
   config_.kernel = *kernel;
-  if (body.contains("boot_args") && !body["boot_args"].is_null()) {
-    auto arguments = text(body, "boot_args");
-    if (!arguments) return std::move(arguments).error();
-    config_.boot_args = *arguments;
-  }
+  if (*arguments) config_.boot_args = **arguments;
   return {};
 }
 
@@ -246,7 +262,9 @@ result<void> api_handler::create_snapshot(const json& body) {
   if (!memory) return std::move(memory).error();
   if (state_ == vm_state::not_started) return wrong_state(true);
   if (state_ != vm_state::paused)
-    return failed("Create snapshot error: Cannot save the microVM state: the microVM must be paused first.");
+    return failed(
+        "Create snapshot error: Cannot save the microVM state: Operation not allowed: save/restore unavailable while "
+        "running: pause the microVM first.");
   if (type == "Diff" && !config_.track_dirty_pages)
     return failed("Create snapshot error: Diff snapshots are not allowed on uVMs with dirty page tracking disabled.");
   constexpr auto what = "Create snapshot error: ";
@@ -286,10 +304,10 @@ result<void> api_handler::load_snapshot(const json& body) {
   auto resume = flag(body, "resume_vm");
   if (!resume) return std::move(resume).error();
   if (*shared && *kind == "Uffd") return bad_json("`shared` needs the backend_type `File`");
-  if (state_ != vm_state::not_started) {
-    return error{errc::invalid_argument, 0,
-                 "Loading a microVM snapshot not allowed after configuring boot-specific resources."};
-  }
+  if (state_ != vm_state::not_started) return still_fit(wrong_state(false));
+  if (configured_)
+    return still_fit(failed(
+        "Load snapshot error: Loading a microVM snapshot not allowed after configuring boot-specific resources."));
   constexpr auto what = "Load snapshot error: ";
   auto state = read_state_file(*vmstate);
   if (!state) return failed(prefixed(what, state.error()).message());

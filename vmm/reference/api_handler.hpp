@@ -48,6 +48,7 @@ class api_handler {
   const std::string id_;
   const bool use_kvm_;
   vm_state state_ = vm_state::not_started;
+  bool configured_ = false;  // by a call that is for booting: no snapshot can be loaded any more
   machine_config config_;
   std::unique_ptr<machine> machine_;
 };

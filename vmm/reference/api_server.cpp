@@ -60,8 +60,13 @@ class connection : public std::enable_shared_from_this<connection> {
     parser_.emplace();
     parser_->body_limit(body_limit);
     http::async_read(socket_, buffer_, *parser_, [self = shared_from_this()](beast::error_code failure, std::size_t) {
-      if (failure && failure != http::error::body_limit) return;  // the peer left: so does this
-      failure ? self->answer(refusal("Request payload is larger than 51200 bytes."), false) : self->handle();
+      if (!failure) return self->handle();
+      if (failure == http::error::body_limit)
+        return self->answer(refusal("Request payload is larger than 51200 bytes."), false);
+      const bool left = failure == http::error::end_of_stream || failure == http::error::partial_message;
+      if (!left && failure.category() == http::make_error_code(http::error::bad_method).category())
+        self->answer(refusal("This is no HTTP request: " + failure.message() + "."), false);
+      // Otherwise the peer left: so does this.
     });
   }
 

@@ -74,6 +74,7 @@ result<guest_ram> guest_ram::from_file(const std::filesystem::path& path, std::u
   }
   guest_ram ram(size);
   COPPICE_TRY(ram.map(file->get(), shared ? MAP_SHARED : MAP_PRIVATE));
+  ram.source_ = file_identity{info.st_dev, info.st_ino};
   if (shared) ram.shared_ = std::move(*file);
   return ram;
 }
@@ -88,6 +89,11 @@ result<guest_ram> guest_ram::from_uffd(const std::filesystem::path& socket, std:
   ram->uffd_ = std::move(*uffd);
   ram->uffd_socket_ = std::move(*connection);
   return ram;
+}
+
+bool guest_ram::comes_from(int fd) const noexcept {
+  struct stat info {};
+  return source_ && ::fstat(fd, &info) == 0 && info.st_dev == source_->device && info.st_ino == source_->inode;
 }
 
 std::span<std::byte> guest_ram::at(std::uint64_t guest_address, std::uint64_t length) noexcept {

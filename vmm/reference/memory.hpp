@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -60,6 +61,8 @@ class guest_ram {
   std::span<const ram_region> regions() const noexcept { return regions_; }
   // The file that is this RAM, if it is shared; else -1.
   int shared_fd() const noexcept { return shared_.get(); }
+  // Whether the open file is the one that this RAM was made from, shared or not.
+  bool comes_from(int fd) const noexcept;
   dirty_bitmap& dirty() noexcept { return *dirty_; }
 
   // The memory at a guest-physical address, or an empty span if it is not all in one region.
@@ -68,6 +71,9 @@ class guest_ram {
   result<void> write(std::uint64_t guest_address, std::span<const std::byte> data);
 
  private:
+  struct file_identity {
+    std::uint64_t device, inode;
+  };
   explicit guest_ram(std::uint64_t size);
   result<void> map(int fd, int flags);
 
@@ -75,8 +81,9 @@ class guest_ram {
   std::vector<ram_region> regions_;
   std::unique_ptr<dirty_bitmap> dirty_;
   unique_fd shared_;
-  unique_fd uffd_;         // of the Uffd backend
-  unique_fd uffd_socket_;  // likewise: Firecracker leaves it open for good
+  std::optional<file_identity> source_;  // of from_file
+  unique_fd uffd_;                       // of the Uffd backend
+  unique_fd uffd_socket_;                // likewise: Firecracker leaves it open for good
 };
 
 }  // namespace coppice::reference

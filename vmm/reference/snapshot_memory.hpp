@@ -8,7 +8,8 @@
 
 namespace coppice::reference {
 
-// All of RAM; zero pages become holes. What the file held before is gone. Durable on return; clears ram.dirty().
+// All of RAM; zero pages become holes. What the file held before is gone. The file that the RAM was made from is
+// rewritten in place. Durable on return; clears ram.dirty().
 // REQUIRES: the guest is paused. Errors: not_found, no_space, io.
 result<void> write_full_memory(const std::filesystem::path& path, guest_ram& ram);
 

@@ -2,6 +2,7 @@
 
 #include <x86intrin.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdio>
@@ -74,7 +75,8 @@ class lane_thread {
   }
 
   void run();
-  void rest(std::uint64_t us);
+  // Whether it is time for the next step; false at a pause, too.
+  bool wait_for_step(std::uint64_t pace, std::uint64_t rest_us);
   void note_time(lane_header& header, std::uint64_t pace, std::uint64_t rest_us);
 
   guest_ram& ram_;
@@ -88,16 +90,19 @@ class lane_thread {
   std::thread thread_;
 };
 
-// Ends early if something else than running is wished.
-void lane_thread::rest(std::uint64_t us) {
-  std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, std::chrono::microseconds(us), [&] { return wish_ != wish::run; });
+bool lane_thread::wait_for_step(std::uint64_t pace, std::uint64_t rest_us) {
+  if (const std::uint64_t rested_us = (__rdtsc() - before_) / cycles_per_us; rested_us < rest_us) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, std::chrono::microseconds(rest_us - rested_us), [&] { return wish_ != wish::run; });
+  }
+  while (wish_.load(std::memory_order_relaxed) == wish::run) {
+    if (__rdtsc() - before_ >= pace) return true;
+  }
+  return false;
 }
 
 void lane_thread::note_time(lane_header& header, std::uint64_t pace, std::uint64_t rest_us) {
-  if (rest_us != 0) rest(rest_us);
-  std::uint64_t now = __rdtsc();
-  while (now - before_ < pace) now = __rdtsc();
+  const std::uint64_t now = __rdtsc();
   const std::uint64_t expected = pace + rest_us * cycles_per_us;
   const std::uint64_t cycles = now - before_ > expected ? now - before_ - expected : 0;
   if (load(header.reset_request) != load(header.reset_done)) {
@@ -120,8 +125,13 @@ void lane_thread::run() {
   const std::uint64_t pages = load(header.pages), seed = load(header.seed), base = load(header.base);
   const std::uint64_t pace = load(header.pace_cycles), rest_us = load(header.rest_us);
   const auto kind = static_cast<journal::pattern>(load(header.pattern));
-  before_ = before_ == 0 ? __rdtsc() : before_;  // a pause is a stall, as on a vCPU
   while (wish_.load(std::memory_order_relaxed) == wish::run) {
+    if (before_ == 0) {  // the first step since boot or restore
+      before_ = __rdtsc();
+    } else {
+      if (!wait_for_step(pace, rest_us)) return;
+      note_time(header, pace, rest_us);  // of the step before; a pause is a stall, as on a vCPU
+    }
     if (load(header.step) != next_step_ - 1) store(header.gaps, load(header.gaps) + 1);
     const std::uint64_t page = journal::page_of_step(kind, seed, lane_, pages, next_step_);
     auto* const words = reinterpret_cast<std::uint64_t*>(ram_.at(base + page * page_size, page_size).data());
@@ -133,7 +143,6 @@ void lane_thread::run() {
     store(header.step, next_step_);
     if (next_step_ == pages) store(header.filled, 1);
     ++next_step_;
-    note_time(header, pace, rest_us);
   }
 }
 
@@ -205,9 +214,12 @@ result<void> thread_machine::restore(const state_sections& state) {
     const auto header = ram_.at(journal::header_address(i), sizeof(lane_header));
     if (header.empty()) return error{errc::corrupt, 0, "the memory file holds no journal"};
     const auto& lane = *reinterpret_cast<const lane_header*>(header.data());
-    const std::uint64_t end = lane.base + lane.pages * page_size;
-    if (lane.magic != journal::magic || lane.pages == 0 || end < lane.base ||
-        ram_.at(lane.base, lane.pages * page_size).empty()) {
+    // Below the gap a guest address is an offset in the memory file, as the lanes' dirty bits take it to be.
+    const std::uint64_t end = std::min({ram_.size(), mmio_gap_start, journal::lanes_end});
+    if (lane.magic != journal::magic || lane.version != journal::layout_version ||
+        lane.pattern > static_cast<std::uint64_t>(journal::pattern::zipf) || lane.pages == 0 ||
+        lane.rest_us > journal::longest_rest_us || lane.base % page_size != 0 || lane.base > end ||
+        lane.pages > (end - lane.base) / page_size) {
       return error{errc::corrupt, 0, "the memory file holds no journal"};
     }
     lanes_[i]->set_next_step(*step);

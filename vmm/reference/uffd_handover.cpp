@@ -23,6 +23,11 @@ constexpr std::uint64_t wp_unpopulated = 1ULL << 13;
 result<unique_fd> open_uffd(std::uint64_t features) {
   // No UFFD_USER_MODE_ONLY: KVM's own accesses to guest RAM are the kernel's.
   unique_fd uffd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
+  if (!uffd && errno == EPERM) {
+    return error{errc::unsupported, EPERM,
+                 "Failed to create userfaultfd: run the VMM as root or with CAP_SYS_PTRACE, or set "
+                 "sysctl vm.unprivileged_userfaultfd=1 (and let no seccomp filter forbid it)"};
+  }
   if (!uffd) return errno_error("Failed to create userfaultfd");
   uffdio_api api{};
   api.api = UFFD_API;
@@ -41,6 +46,12 @@ result<void> register_regions(int uffd, std::span<const ram_region> regions, std
     request.range.len = region.bytes.size();
     request.mode = mode;
     if (::ioctl(uffd, UFFDIO_REGISTER, &request) != 0) {
+      const int saved = errno;
+      if (saved == EINVAL && (mode & UFFDIO_REGISTER_MODE_WP) != 0) {
+        return error{errc::unsupported, saved,
+                     "Failed to register memory address range with the userfaultfd object: guest memory must be a "
+                     "memfd, a file on tmpfs, or anonymous"};
+      }
       return errno_error("Failed to register memory address range with the userfaultfd object");
     }
   }
