@@ -129,7 +129,7 @@ result<pause_times> actors_bench::branch_by_actors(const std::string& tag) {
   const branch_request request{tag, branch_mode::live, true};
   auto made = answer_of<snapshot_info>([&](auto done) { plane_->branch(sandbox_, request, std::move(done)); });
   if (!made) return std::move(made).error();
-  COPPICE_TRY(answer_of<void>([&](auto done) { plane_->delete_snapshot(tag, std::move(done)); }));
+  COPPICE_TRY(answer_of<void>([&](auto done) { plane_->delete_snapshot(tag, false, std::move(done)); }));
   if (!made->pause) return error{errc::internal, 0, "branch " + tag + " has no pause"};
   const auto us = [](std::chrono::microseconds time) { return static_cast<double>(time.count()); };
   const pause_breakdown& all = *made->pause;
