@@ -96,8 +96,8 @@ class fake_session final : public copy_session {
     copied.chunk_checksums = {7};
     act(
         "copy",
-        [this, done](result<copy_result> outcome) {
-          if (outcome) end();
+        [this, alive = std::weak_ptr<bool>(alive_), done](result<copy_result> outcome) {
+          if (outcome && !alive.expired()) end();  // a late answer may come after the session's end
           done(std::move(outcome));
         },
         result<copy_result>(copied));
@@ -133,6 +133,7 @@ class fake_session final : public copy_session {
   world_ptr with_;
   bool protected_ = false;
   bool ended_ = false;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 class fake_protected_memory final : public protected_memory {

@@ -23,6 +23,11 @@ const lane_header* header_at(std::span<const std::byte> memory, std::uint64_t la
   return header->magic == journal::magic ? header : nullptr;
 }
 
+// A word that the guest may be writing at this moment.
+std::uint64_t load(const std::uint64_t& word) {
+  return __atomic_load_n(&word, __ATOMIC_RELAXED);
+}
+
 result<void> check_header(const lane_header& header, std::uint64_t lane, std::size_t memory_size) {
   const bool fits = header.base <= memory_size && header.pages <= (memory_size - header.base) / page_size;
   if (header.version != journal::layout_version || header.lane != lane || header.lanes == 0 ||
@@ -115,15 +120,15 @@ result<journal_reading> read_journal(std::span<const std::byte> memory, const jo
   journal_reading reading;
   std::uint64_t longest = 0;
   for (std::uint64_t lane = 0; lane < std::min(first->lanes, journal::max_lanes); ++lane) {
-    const volatile lane_header* const header = header_at(memory, lane);  // it changes under our eyes
+    const lane_header* const header = header_at(memory, lane);
     if (header == nullptr) continue;
-    reading.steps += header->step;
-    reading.gaps += header->gaps;
-    const std::uint64_t count = header->stalls;
+    reading.steps += load(header->step);
+    reading.gaps += load(header->gaps);
+    const std::uint64_t count = load(header->stalls);
     reading.stall_count[lane] = count;
     const std::uint64_t oldest = count > journal::stall_ring_size ? count - journal::stall_ring_size : 0;
     for (std::uint64_t i = std::max(oldest, std::min(since.stall_count[lane], count)); i < count; ++i) {
-      const std::uint64_t cycles = header->ring[i % journal::stall_ring_size].cycles;
+      const std::uint64_t cycles = load(header->ring[i % journal::stall_ring_size].cycles);
       longest = std::max(longest, cycles);
     }
   }

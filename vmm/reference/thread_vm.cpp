@@ -83,6 +83,7 @@ class lane_thread {
   unsigned lane_;
   std::uint64_t next_step_ = 1;
   std::uint64_t before_ = 0;  // TSC at the end of the step before
+  std::chrono::steady_clock::time_point rest_until_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::atomic<wish> wish_{wish::pause};
@@ -91,9 +92,9 @@ class lane_thread {
 };
 
 bool lane_thread::wait_for_step(std::uint64_t pace, std::uint64_t rest_us) {
-  if (const std::uint64_t rested_us = (__rdtsc() - before_) / cycles_per_us; rested_us < rest_us) {
+  if (rest_us != 0) {
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, std::chrono::microseconds(rest_us - rested_us), [&] { return wish_ != wish::run; });
+    changed_.wait_until(lock, rest_until_, [&] { return wish_ != wish::run; });
   }
   while (wish_.load(std::memory_order_relaxed) == wish::run) {
     if (__rdtsc() - before_ >= pace) return true;
@@ -143,6 +144,7 @@ void lane_thread::run() {
     store(header.step, next_step_);
     if (next_step_ == pages) store(header.filled, 1);
     ++next_step_;
+    if (rest_us != 0) rest_until_ = std::chrono::steady_clock::now() + std::chrono::microseconds(rest_us);
   }
 }
 
