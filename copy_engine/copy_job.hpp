@@ -54,6 +54,7 @@ struct copy_job {
   const std::shared_ptr<epoch> branch;
   rate_limit limit;
   const unique_fd image;
+  bool submission_may_block = false;
   copy_session::copy_completion done;
   std::vector<std::function<void()>> when_ended;
   job_stage stage = job_stage::copying;

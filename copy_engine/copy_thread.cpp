@@ -1,9 +1,11 @@
 #include "copy_engine/copy_thread.hpp"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/resource.h>
+#include <sys/vfs.h>
 
 #include <algorithm>
 
@@ -21,6 +23,13 @@ std::uint64_t size_of(const std::vector<iovec>& parts) {
   std::uint64_t size = 0;
   for (const iovec& part : parts) size += part.iov_len;
   return size;
+}
+
+// A FUSE file claims that its submissions don't block, but they do once its server is behind; then every other job, and
+// every abort, would wait for that server.
+bool is_on_fuse(int fd) {
+  struct statfs system {};
+  return ::fstatfs(fd, &system) == 0 && system.f_type == FUSE_SUPER_MAGIC;
 }
 
 // Drops the first `written` bytes.
@@ -103,6 +112,7 @@ void copy_thread::begin(std::shared_ptr<epoch> branch, unique_fd image, copy_ses
   // Write past the page cache where the file system can: guest RAM goes to the disk without another copy.
   ::fcntl(image.get(), F_SETFL, ::fcntl(image.get(), F_GETFL) | O_DIRECT);
   auto job = std::make_shared<copy_job>(std::move(branch), std::move(image), branch_bytes_per_second_, std::move(done));
+  job->submission_may_block = is_on_fuse(job->image.get());
   jobs_.push_back(job);
   auto extents = data_extents(job->branch->memory->fd(), job->branch->memory->size());
   if (!extents) return fail(*job, std::move(extents).error());
@@ -191,6 +201,7 @@ void copy_thread::queue_write(write_operation& operation) {
   }
   ::io_uring_prep_writev(entry, operation.job->image.get(), operation.parts.data(),
                          static_cast<unsigned>(operation.parts.size()), operation.offset);
+  if (operation.job->submission_may_block) ::io_uring_sqe_set_flags(entry, IOSQE_ASYNC);
   ::io_uring_sqe_set_data(entry, &operation);
 }
 
