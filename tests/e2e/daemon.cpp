@@ -171,4 +171,13 @@ std::vector<pid_t> processes_naming(const std::string& text) {
   return found;
 }
 
+bool no_process_names(const std::string& text) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  while (!processes_naming(text).empty()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return true;
+}
+
 }  // namespace coppice::e2e

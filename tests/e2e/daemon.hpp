@@ -90,5 +90,7 @@ class daemon {
 
 // The VMM processes that run below `root` (their command line names it).
 std::vector<pid_t> processes_naming(const std::string& text);
+// Waits until there is none; false after `patience`.
+bool no_process_names(const std::string& text);
 
 }  // namespace coppice::e2e

@@ -53,11 +53,7 @@ TEST_F(lifecycle_e2e, no_vm_outlives_a_daemon_that_was_killed_and_the_next_one_c
     first.process().signal(SIGKILL);
     EXPECT_EQ(first.process().wait_for_exit(std::chrono::seconds(5)), -SIGKILL);
   }
-  const auto deadline = std::chrono::steady_clock::now() + patience;
-  while (!processes_naming((root.path() / "r").string()).empty() && std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  EXPECT_TRUE(processes_naming((root.path() / "r").string()).empty());
+  EXPECT_TRUE(no_process_names((root.path() / "r").string()));
   daemon second(coppice_vmm, {}, root.path() / "r");
   ASSERT_TRUE(second.up()) << second.process().output();
   EXPECT_TRUE(staging(second.root()).empty());

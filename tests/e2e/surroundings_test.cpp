@@ -68,6 +68,21 @@ TEST_F(surroundings_e2e, without_kvm_the_journal_runs_on_threads_and_is_branched
   EXPECT_EQ(daemon.gaps(child->at(0).at("id")), 0U);
 }
 
+TEST_F(surroundings_e2e, without_userfaultfd_a_sandbox_is_refused_with_what_to_do_and_nothing_is_left_of_it) {
+  daemon daemon(VMM_WITHOUT_USERFAULTFD);
+  ASSERT_TRUE(daemon.up()) << daemon.process().output();
+  auto base =
+      daemon.api().post("/v1/snapshots", {{"tag", "base"}, {"kernel", journal_kernel.string()}, {"memory_mib", 64}});
+  ASSERT_TRUE(base) << base.error().message();
+  auto answer = daemon.api().send("POST", "/v1/sandboxes", R"({"snapshot_tag":"base"})");
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(answer->status, 409U) << answer->body;
+  EXPECT_NE(answer->body.find("vm.unprivileged_userfaultfd=1"), std::string::npos) << answer->body;
+  EXPECT_EQ(daemon.api().get("/v1/sandboxes")->size(), 0U);
+  EXPECT_TRUE(no_process_names(daemon.root().string() + "/run")) << "the VMM must end";
+  EXPECT_TRUE(daemon.api().remove("/v1/snapshots/base")) << "nothing holds on to it";
+}
+
 TEST_F(surroundings_e2e, too_little_disk_is_said_with_what_is_needed_and_what_is_free) {
   temp_dir mount_point;
   if (::mount("tmpfs", mount_point.path().c_str(), "tmpfs", 0, "size=96m") != 0) GTEST_SKIP() << "mount needs root";
