@@ -20,6 +20,7 @@
 #include "bench/fleet_bench.hpp"
 #include "bench/parsing.hpp"
 #include "bench/report.hpp"
+#include "bench/soak_bench.hpp"
 
 namespace coppice::bench {
 namespace {
@@ -111,6 +112,7 @@ struct command_line {
   copy_options copy;
   actors_options actors;
   fleet_options fleet;
+  soak_options soak;
   std::string duration = "60s";
   std::string rest = "100ms";
   fault_options fault;
@@ -243,6 +245,27 @@ void add_fleet(CLI::App& app, command_line& line) {
   });
 }
 
+void add_soak(CLI::App& app, command_line& line) {
+  CLI::App* command =
+      add_benchmark(app, "soak", "Live branches for long: every image verified, nothing left behind", line);
+  add_root(command, line);
+  add_vmm(command, line);
+  command->add_option("--branches", line.soak.branches, "Branches altogether")
+      ->capture_default_str()
+      ->check(CLI::Range(10, 1'000'000));
+  command->add_option("--overlap", line.soak.overlap, "Branches of one VM at once")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 8));
+  command->callback([&line, command] {
+    line.run = [&line, command] {
+      line.soak.root = line.common.root;
+      line.soak.vmm = line.common.vmm;
+      return run_report(*command, line.common,
+                        [&](report& to, json& environment) { return run_soak_bench(line.soak, to, environment); });
+    };
+  });
+}
+
 void add_compare(CLI::App& app, command_line& line) {
   CLI::App* command = add_benchmark(app, "compare", "Two runs of the same benchmark: ratio, noise, verdict", line);
   command->add_option("BEFORE", line.before, "JSON of a run")->required()->check(CLI::ExistingFile);
@@ -262,6 +285,7 @@ int run(int argc, char** argv) {
   add_fault(app, line);
   add_actors(app, line);
   add_fleet(app, line);
+  add_soak(app, line);
   add_compare(app, line);
   try {
     app.parse(argc, argv);

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <filesystem>
 #include <sstream>
 #include <string>
 
@@ -9,6 +10,21 @@
 #include "base/units.hpp"
 
 namespace coppice::bench {
+namespace {
+
+// A number in /proc/PID/status. `name` ends with its colon.
+result<std::uint64_t> status_field(pid_t pid, std::string_view name) {
+  const std::string path = "/proc/" + std::to_string(pid) + "/status";
+  const auto text = read_text_file(path);
+  if (!text) return text.error();
+  const std::size_t at = text->find(name);
+  std::uint64_t value = 0;
+  if (at == std::string::npos || !(std::istringstream(text->substr(at + name.size())) >> value))
+    return error{errc::corrupt, 0, path + " tells no " + std::string(name)};
+  return value;
+}
+
+}  // namespace
 
 result<std::chrono::duration<double>> cpu_time_of(pid_t pid) {
   const std::string path = "/proc/" + std::to_string(pid) + "/stat";
@@ -25,14 +41,24 @@ result<std::chrono::duration<double>> cpu_time_of(pid_t pid) {
 }
 
 result<std::uint64_t> own_memory_of(pid_t pid) {
-  const std::string path = "/proc/" + std::to_string(pid) + "/status";
-  const auto text = read_text_file(path);
-  if (!text) return text.error();
-  const std::size_t at = text->find("RssAnon:");
-  std::uint64_t kibibytes = 0;
-  if (at == std::string::npos || !(std::istringstream(text->substr(at + 8)) >> kibibytes))
-    return error{errc::corrupt, 0, path + " tells no RssAnon"};
-  return kibibytes * kib;
+  const auto kibibytes = status_field(pid, "RssAnon:");
+  if (!kibibytes) return kibibytes.error();
+  return *kibibytes * kib;
+}
+
+result<std::uint64_t> threads_of(pid_t pid) {
+  return status_field(pid, "Threads:");
+}
+
+result<std::uint64_t> open_files_of(pid_t pid) {
+  std::error_code failure;
+  std::uint64_t count = 0;
+  for (std::filesystem::directory_iterator each("/proc/" + std::to_string(pid) + "/fd", failure), end;
+       !failure && each != end; each.increment(failure)) {
+    ++count;
+  }
+  if (failure) return error{errc::not_found, failure.value(), "list the open files of process " + std::to_string(pid)};
+  return count;
 }
 
 }  // namespace coppice::bench
