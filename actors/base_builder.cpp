@@ -52,14 +52,9 @@ void base_builder::boot(const reservation& answer) {
 }
 
 void base_builder::let_run(const instance_started&) {
-  struct timer final : continuation::work {
-    explicit timer(base_builder* owner) : owner_(owner) {}
-    void run() override {
-      if (!owner_->failed_) owner_->pause();
-    }
-    base_builder* owner_;  // it runs in the owner
-  };
-  delayed_send(coordinator_handle(this), job_.request.boot_time, continuation{std::make_shared<timer>(this)});
+  run_in_after(coordinator_handle(this), job_.request.boot_time, [this] {
+    if (!failed_) pause();
+  });
 }
 
 void base_builder::pause() {

@@ -272,16 +272,8 @@ void fleet::stop(const ask::stop& ask) {
     stopping_ = true;
     for (auto& [id, entry] : making_)
       send(entry.worker, abort_branch{{errc::cancelled, 0, "the daemon is stopping"}, true});
-    struct timer final : continuation::work {
-      explicit timer(std::function<void()> what) : what_(std::move(what)) {}
-      void run() override { what_(); }
-      std::function<void()> what_;
-    };
-    const auto later = [this](std::chrono::milliseconds delay, std::function<void()> what) {
-      delayed_send(fleet_handle(this), delay, continuation{std::make_shared<timer>(std::move(what))});
-    };
-    later(undo_patience, [this] { stop_instances(); });
-    later(stop_patience, [this] {
+    run_in_after(fleet_handle(this), undo_patience, [this] { stop_instances(); });
+    run_in_after(fleet_handle(this), stop_patience, [this] {
       for (const auto& answer : std::exchange(stops_, {})) answer({});
     });
   }

@@ -236,12 +236,7 @@ void instance::call(api_request request, std::chrono::milliseconds deadline,
 }
 
 void instance::after(std::chrono::milliseconds delay, std::function<void()> body) {
-  struct timer final : continuation::work {
-    explicit timer(std::function<void()> what) : what_(std::move(what)) {}
-    void run() override { what_(); }
-    std::function<void()> what_;
-  };
-  delayed_send(instance_handle(this), delay, continuation{std::make_shared<timer>(std::move(body))});
+  run_in_after(instance_handle(this), delay, std::move(body));
 }
 
 }  // namespace coppice

@@ -323,15 +323,26 @@ using fleet_handle =
                      caf::reacts_to<instance_stuck>, caf::reacts_to<instance_down>, caf::reacts_to<branch_resumed>,
                      caf::reacts_to<branch_ended>>;
 
-// Runs `body` in the actor. Callable from any thread.
-template <class Handle, class F>
-void run_in(const Handle& actor, F body) {
+template <class F>
+continuation make_continuation(F body) {
   struct work final : continuation::work {
     explicit work(F what) : what_(std::move(what)) {}
     void run() override { what_(); }
     F what_;
   };
-  caf::anon_send(actor, continuation{std::make_shared<work>(std::move(body))});
+  return {std::make_shared<work>(std::move(body))};
+}
+
+// Runs `body` in the actor. Callable from any thread.
+template <class Handle, class F>
+void run_in(const Handle& actor, F body) {
+  caf::anon_send(actor, make_continuation(std::move(body)));
+}
+
+// The same, after `delay`.
+template <class Handle, class F>
+void run_in_after(const Handle& actor, std::chrono::milliseconds delay, F body) {
+  caf::delayed_anon_send(actor, delay, make_continuation(std::move(body)));
 }
 
 }  // namespace coppice

@@ -15,35 +15,6 @@ std::uint64_t first_id() {
   return static_cast<std::uint64_t>(duration_cast<seconds>(system_clock::now().time_since_epoch()).count()) << 20;
 }
 
-// The server is not linked with the actors: it has names of its own, as api/json.cpp has.
-std::string_view name_of(event_kind kind) {
-  switch (kind) {
-    case event_kind::sandbox_created:
-      return "sandbox.created";
-    case event_kind::sandbox_running:
-      return "sandbox.running";
-    case event_kind::sandbox_stuck:
-      return "sandbox.stuck";
-    case event_kind::sandbox_deleted:
-      return "sandbox.deleted";
-    case event_kind::sandbox_died:
-      return "sandbox.died";
-    case event_kind::branch_started:
-      return "branch.started";
-    case event_kind::branch_resumed:
-      return "branch.resumed";
-    case event_kind::branch_ready:
-      return "branch.ready";
-    case event_kind::branch_failed:
-      return "branch.failed";
-    case event_kind::snapshot_created:
-      return "snapshot.created";
-    case event_kind::snapshot_deleted:
-      return "snapshot.deleted";
-  }
-  return "unknown";
-}
-
 nlohmann::json or_null(const std::string& text) {
   return text.empty() ? nlohmann::json(nullptr) : nlohmann::json(text);
 }
@@ -58,7 +29,7 @@ event_log::event_log(std::size_t capacity) : event_log(capacity, first_id()) {}
 
 void event_log::add(const plane_event& event) {
   const auto now = duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
-  const auto type = name_of(event.kind);
+  const auto type = to_string(event.kind);
   const std::lock_guard lock(mutex_);
   nlohmann::json data = {{"id", next_},
                          {"type", type},

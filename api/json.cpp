@@ -15,32 +15,6 @@ constexpr std::uint64_t most_sandboxes = 1000;
 constexpr std::uint64_t most_boot_time_ms = 60'000;
 constexpr std::uint64_t most_exec_seconds = 24 * 3600;
 
-const char* name_of(snapshot_status status) {
-  switch (status) {
-    case snapshot_status::writing:
-      return "writing";
-    case snapshot_status::ready:
-      return "ready";
-    case snapshot_status::failed:
-      return "failed";
-  }
-  return "failed";
-}
-
-const char* name_of(sandbox_state state) {
-  switch (state) {
-    case sandbox_state::starting:
-      return "starting";
-    case sandbox_state::running:
-      return "running";
-    case sandbox_state::branching:
-      return "branching";
-    case sandbox_state::stuck:
-      return "stuck";
-  }
-  return "stuck";
-}
-
 template <class T>
 json or_null(const std::optional<T>& value) {
   return value ? json(*value) : json(nullptr);
@@ -110,7 +84,7 @@ json to_json(const snapshot_info& snapshot) {
                 {"created_at_unix", snapshot.created_at_unix},
                 {"branched_from", or_null(snapshot.branched_from)},
                 {"pause_ms", nullptr},
-                {"status", name_of(snapshot.status)},
+                {"status", to_string(snapshot.status)},
                 {"bootable", snapshot.bootable},
                 {"parent_tag", or_null(snapshot.parent_tag)},
                 {"mode", nullptr},
@@ -151,7 +125,7 @@ json to_json(const sandbox_info& sandbox) {
           {"netns", nullptr},
           {"guest_addr", nullptr},
           {"memory_limit_mib", nullptr},
-          {"state", name_of(sandbox.state)},
+          {"state", to_string(sandbox.state)},
           {"backing", sandbox.backing},
           {"memory_bytes", sandbox.memory_bytes},
           {"vcpus", sandbox.vcpus}};
