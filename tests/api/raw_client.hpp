@@ -35,19 +35,35 @@ class raw_client {
   }
   // Everything up to `end` (included), or up to the server's hanging up if `end` is empty. Gives up after 20 s.
   std::string read_until(std::string_view end) {
-    std::string got;
     char buffer[4096];
-    while (end.empty() || got.find(end) == std::string::npos) {
+    for (;;) {
+      const auto found = end.empty() ? std::string::npos : unread_.find(end);
+      if (found != std::string::npos) return take(found + end.size());
       pollfd wait{fd_.get(), POLLIN, 0};
-      if (::poll(&wait, 1, 20'000) <= 0) return got + "<timeout>";
+      if (::poll(&wait, 1, 20'000) <= 0) return take(unread_.size()) + "<timeout>";
       const auto count = ::recv(fd_.get(), buffer, sizeof buffer, 0);
-      if (count <= 0) return got;
-      got.append(buffer, static_cast<std::size_t>(count));
+      if (count <= 0) return take(unread_.size());
+      unread_.append(buffer, static_cast<std::size_t>(count));
     }
-    return got;
+  }
+  // Whether the server hangs up within `patience_ms`, whatever it sends before.
+  bool hung_up(int patience_ms) {
+    pollfd wait{fd_.get(), POLLIN, 0};
+    char buffer[4096];
+    while (::poll(&wait, 1, patience_ms) > 0) {
+      if (::recv(fd_.get(), buffer, sizeof buffer, 0) <= 0) return true;
+    }
+    return false;
   }
 
  private:
+  std::string take(std::size_t count) {
+    std::string taken = unread_.substr(0, count);
+    unread_.erase(0, count);
+    return taken;
+  }
+
+  std::string unread_;
   unique_fd fd_;
   bool connected_ = false;
 };
