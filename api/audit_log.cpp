@@ -10,6 +10,9 @@
 namespace coppice {
 namespace {
 
+constexpr int append_flags = O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW;
+constexpr unsigned owner_only = 0600;
+
 std::string utc_now() {
   const auto now = std::chrono::system_clock::now();
   const auto seconds = std::chrono::system_clock::to_time_t(now);
@@ -25,30 +28,32 @@ std::string utc_now() {
 
 result<std::unique_ptr<audit_log>> audit_log::open(std::filesystem::path file, std::uint64_t most_bytes) {
   std::unique_ptr<audit_log> log(new audit_log(std::move(file), most_bytes));  // NOLINT: the constructor is private
-  COPPICE_TRY(log->reopen());
+  auto opened = open_file(log->file_, append_flags, owner_only);
+  if (!opened.ok()) return std::move(opened).error();
+  struct stat about {};
+  if (::fstat(opened->get(), &about) != 0) return errno_error("audit log " + log->file_.string());
+  log->out_ = *std::move(opened);
+  log->bytes_ = static_cast<std::uint64_t>(about.st_size);
   return log;
 }
 
-result<void> audit_log::reopen() {
-  const int fd = ::open(file_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0) return errno_error("open audit log " + file_.string());
-  out_ = unique_fd(fd);
-  struct stat about {};
-  if (::fstat(fd, &about) != 0) return errno_error("audit log " + file_.string());
-  bytes_ = static_cast<std::uint64_t>(about.st_size);
-  return {};
-}
-
-// What can't be renamed is appended to further: too large a log is better than none.
-void audit_log::rotate() {
+// Nothing is moved before there is a new file: while none can be had (say, no descriptors are left) the old one grows,
+// which is better than losing what the numbered ones hold.
+result<void> audit_log::rotate() {
   const auto numbered = [this](int number) { return file_.string() + "." + std::to_string(number); };
+  const std::string fresh = file_.string() + ".new";
+  ::unlink(fresh.c_str());  // of a daemon that was killed amid this
+  auto opened = open_file(fresh, append_flags | O_EXCL, owner_only);
+  if (!opened.ok()) return std::move(opened).error();
   for (int number = files_kept; number > 1; --number) {
-    ::rename(numbered(number - 1).c_str(), numbered(number).c_str());
+    ::rename(numbered(number - 1).c_str(), numbered(number).c_str());  // fails while there are fewer
   }
-  if (::rename(file_.c_str(), numbered(1).c_str()) != 0) {
-    spdlog::error("{}", errno_error("rotate audit log " + file_.string()).message());
+  if (::rename(file_.c_str(), numbered(1).c_str()) != 0 || ::rename(fresh.c_str(), file_.c_str()) != 0) {
+    return errno_error("rename " + file_.string());
   }
-  if (const auto opened = reopen(); !opened.ok()) spdlog::error("{}", opened.error().message());
+  out_ = *std::move(opened);
+  bytes_ = 0;
+  return {};
 }
 
 void audit_log::record(const request_record& request) {
@@ -62,11 +67,17 @@ void audit_log::record(const request_record& request) {
   entry["status"] = request.status;
   entry["duration_ms"] = request.took.count() * 1000;
   const std::string line = entry.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-  if (bytes_ > 0 && bytes_ + line.size() > most_bytes_) rotate();
-  if (::write(out_.get(), line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
-    return spdlog::error("{}", errno_error("write audit log " + file_.string()).message());
+  if (bytes_ > 0 && bytes_ + line.size() > most_bytes_) {
+    if (const auto rotated = rotate(); !rotated.ok()) spdlog::error("audit log: {}", rotated.error().message());
   }
-  bytes_ += line.size();
+  const auto written = ::write(out_.get(), line.data(), line.size());
+  if (written < 0) return spdlog::error("{}", errno_error("write audit log " + file_.string()).message());
+  bytes_ += static_cast<std::uint64_t>(written);
+  if (static_cast<std::size_t>(written) < line.size()) {
+    spdlog::error("audit log {}: no space for a whole line", file_.string());
+    if (::ftruncate(out_.get(), static_cast<off_t>(bytes_) - written) == 0)
+      bytes_ -= static_cast<std::uint64_t>(written);
+  }
 }
 
 }  // namespace coppice

@@ -27,8 +27,7 @@ class audit_log {
 
  private:
   audit_log(std::filesystem::path file, std::uint64_t most_bytes) : file_(std::move(file)), most_bytes_(most_bytes) {}
-  result<void> reopen();
-  void rotate();
+  result<void> rotate();
 
   const std::filesystem::path file_;
   const std::uint64_t most_bytes_;

@@ -81,6 +81,20 @@ TEST_F(auditing, a_full_file_is_set_aside_and_five_are_kept_with_no_line_lost_be
   for (std::size_t i = 0; i < all.size(); ++i) EXPECT_EQ(all[i], "/" + std::to_string(60 - all.size() + i));
 }
 
+TEST_F(auditing, while_no_new_file_can_be_had_the_old_one_grows_and_none_is_lost) {
+  const auto log = open(600);
+  for (int i = 0; i < 10; ++i) record(*log, "/" + std::to_string(i));
+  const auto kept = lines(file_.string() + ".2");
+  fs::create_directories(file_.string() + ".new/in-the-way");
+  for (int i = 0; i < 10; ++i) record(*log, "/later");
+  EXPECT_EQ(lines(file_.string() + ".2"), kept);
+  EXPECT_GE(lines(file_).size(), 10u);
+  fs::remove_all(file_.string() + ".new");
+  record(*log, "/last");
+  EXPECT_EQ(lines(file_).size(), 1u);
+  EXPECT_EQ(lines(file_.string() + ".3"), kept);
+}
+
 TEST_F(auditing, a_link_is_not_followed_and_a_missing_folder_is_told) {
   fs::create_symlink(folder_.path() / "elsewhere", file_);
   EXPECT_FALSE(audit_log::open(file_, mib).ok());
