@@ -1,6 +1,7 @@
 // coppiced: the daemon's main.
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include <filesystem>
 #include <functional>
@@ -108,11 +109,21 @@ std::string vmm_beside_this_program() {
   return std::filesystem::exists(in_build_tree, failure) ? in_build_tree.string() : installed.string();
 }
 
+// Connections, and what each VM needs, are more than the usual 1024: a full house of clients must not keep VMs from
+// being started.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int run(int argc, char** argv) {
   auto parsed = parse_daemon_settings(argc, argv);
   if (const int* code = std::get_if<int>(&parsed)) return *code;
   auto chosen = std::get<daemon_settings>(std::move(parsed));
   if (chosen.vmm.empty()) chosen.vmm = vmm_beside_this_program();
+  raise_descriptor_limit();
   sigset_t signals;
   ::sigemptyset(&signals);
   ::sigaddset(&signals, SIGTERM);
