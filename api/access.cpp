@@ -1,10 +1,10 @@
 #include "api/access.hpp"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <fstream>
 #include <iterator>
 #include <sstream>
 
@@ -32,11 +32,9 @@ result<token_set> token_set::load(const std::filesystem::path& file) {
   if ((about.st_mode & S_IRWXO) != 0) {
     return wrong("token file " + file.string() + " is open to everybody: chmod o= it");
   }
-  std::ifstream stream("/proc/self/fd/" + std::to_string(opened->get()));  // the very file that was looked at
-  std::ostringstream text;
-  text << stream.rdbuf();
-  if (!stream) return error{errc::io, 0, "token file " + file.string() + " can't be read, or is empty"};
-  return parse(text.str(), file.string());
+  const auto text = read_text_file("/proc/self/fd/" + std::to_string(opened->get()));  // the file that was looked at
+  if (!text.ok()) return text.error();
+  return parse(*text, file.string());
 }
 
 result<token_set> token_set::parse(std::string_view text, const std::string& file) {
@@ -87,6 +85,14 @@ std::string_view bearer_token(std::string_view authorization) {
   if (authorization.size() < scheme.size()) return {};
   if (!std::ranges::equal(authorization.substr(0, scheme.size()), scheme, same)) return {};
   return authorization.substr(scheme.size());
+}
+
+bool may_be_of_a_web_page(std::string_view origin, std::string_view host) {
+  if (!origin.empty()) return true;
+  if (host.starts_with('[')) return false;  // an IPv6 address
+  const std::string name(host.substr(0, host.find(':')));
+  in_addr address{};
+  return !name.empty() && name != "localhost" && ::inet_pton(AF_INET, name.c_str(), &address) != 1;
 }
 
 }  // namespace coppice

@@ -113,6 +113,11 @@ void http_connection::on_header(beast::error_code failure) {
   if (failure) return refuse(failure);
   began_ = std::chrono::steady_clock::now();
   answer_due_ = true;
+  take_names(parser_->get());
+  if (from_.role == access_role::none && !parser_->is_done()) {
+    unread_input_ = true;  // nothing that is open to such a caller takes a body: it isn't waited for
+    return perform(false);
+  }
   if (!beast::iequals(parser_->get()[http::field::expect], "100-continue")) return read_body();
   const auto proceed = std::make_shared<http::response<http::empty_body>>(http::status::continue_, 11);
   stream_.expires_after(core_.options.write_timeout);
@@ -134,17 +139,27 @@ void http_connection::read_body() {
 
 void http_connection::on_body(beast::error_code failure) {
   if (failure) return refuse(failure);
+  perform(parser_->keep_alive());
+}
+
+void http_connection::perform(bool keep_alive) {
   stream_.expires_never();  // the control plane has deadlines of its own
-  auto message = parser_->release();
-  take_names(message);
-  keep_alive_ = message.keep_alive() && !core_.stopping;
+  auto& message = parser_->get();
+  keep_alive_ = keep_alive && !core_.stopping;
   if (core_.stopping) return reply(failure_answer(503, "coppiced is stopping"));
+  const std::string origin(message[http::field::origin]);
+  const std::string host(message[http::field::host]);
+  if (core_.options.refuses_web_pages && may_be_of_a_web_page(origin, host)) {
+    return reply(failure_answer(403,
+                                "web pages are not served: send no Origin, and name coppiced by its IP address or as "
+                                "localhost; or start it with --token-file"));
+  }
   route_request request{method_,
                         target_,
                         std::move(message.body()),
                         std::string(message["Idempotency-Key"]),
                         std::string(message["Last-Event-ID"]),
-                        identify(message)};
+                        from_};
   try {
     handle_request(
         core_.services, std::move(request),
@@ -203,17 +218,14 @@ void http_connection::take_names(const parser::value_type& message) {
   method_ = std::string(message.method_string());
   target_ = std::string(message.target());
   request_id_ = request_id(std::string(message["X-Request-Id"]));
-  who_ = "none";
+  from_ = identify(message);
 }
 
-caller http_connection::identify(const parser::value_type& message) {
-  caller found{local_name_, access_role::write};
-  if (const auto& tokens = core_.options.tokens) {
-    const std::string authorization(message[http::field::authorization]);
-    found = tokens->find(bearer_token(authorization)).value_or(caller{"none", access_role::none});
-  }
-  who_ = found.name;
-  return found;
+caller http_connection::identify(const parser::value_type& message) const {
+  const auto& tokens = core_.options.tokens;
+  if (!tokens) return {local_name_, access_role::write};
+  const std::string authorization(message[http::field::authorization]);
+  return tokens->find(bearer_token(authorization)).value_or(caller{"none", access_role::none});
 }
 
 void http_connection::tell(const route_answer& answer) const {
@@ -222,7 +234,7 @@ void http_connection::tell(const route_answer& answer) const {
   spdlog::log(level, "{} {}: {} after {:.1f} ms; request {}", method_, target_.substr(0, 200), answer.status,
               took.count() * 1000, request_id_);
   if (core_.options.on_request) {
-    core_.options.on_request({answer.route, method_, target_, request_id_, who_, peer_, answer.status, took});
+    core_.options.on_request({answer.route, method_, target_, request_id_, from_.name, peer_, answer.status, took});
   }
 }
 

@@ -80,8 +80,9 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   void on_written(boost::beast::error_code failure);
   void drain_then_close();
   void say_goodbye();
-  caller identify(const parser::value_type& message);
+  void perform(bool keep_alive);
   void take_names(const parser::value_type& message);
+  caller identify(const parser::value_type& message) const;
   void tell(const route_answer& answer) const;
 
   // event_stream.cpp
@@ -103,8 +104,8 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   std::string request_id_;
   std::string peer_;
   std::string local_name_ = "local";  // of a client that needs no token
-  std::string who_ = "none";
-  bool answer_due_ = false;  // a request is with the control plane, or its answer is being written
+  caller from_;                       // who sent the request
+  bool answer_due_ = false;           // a request is with the control plane, or its answer is being written
   bool keep_alive_ = true;
   boost::asio::steady_timer heartbeat_;
   std::string outgoing_;

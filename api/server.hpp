@@ -42,6 +42,7 @@ struct api_server_options {
   std::optional<tls_files> tls = {};                    // with a CA: only clients that show a certificate of it
   std::shared_ptr<const token_set> tokens = {};         // none: everybody may do everything
   allowed_paths paths = {};                             // of kernels and drives
+  bool refuses_web_pages = false;                       // by 403: see may_be_of_a_web_page()
   std::chrono::milliseconds heartbeat{15'000};          // a comment on an event stream that is silent for so long
   std::size_t events_kept = 1000;                       // for clients that come back with Last-Event-ID
   idempotency_limits idempotency = {};

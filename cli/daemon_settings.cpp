@@ -91,6 +91,7 @@ result<api_server_options> secure_options(const daemon_settings& settings) {
     options.tokens = std::make_shared<const token_set>(*std::move(loaded));
   }
   if (tls) options.tls = settings.tls;
+  options.refuses_web_pages = local && !tokens && !settings.address.ip.starts_with("unix:");
   if (!settings.allowed_paths.empty() || tokens || !local) {
     auto allowed = allowed_paths::below({settings.allowed_paths.begin(), settings.allowed_paths.end()});
     if (!allowed.ok()) return std::move(allowed).error();

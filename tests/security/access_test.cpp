@@ -191,8 +191,9 @@ TEST_F(guarded_server, each_request_is_recorded_with_who_sent_it) {
   send(reader, "GET", "/v1/snapshots");
   send("", "GET", "/v1/snapshots");
   send(writer, "GET", "/healthz");
+  send(writer, "POST", "/v1/snapshots", std::string(2 * mib, ' '));
   const std::lock_guard lock(mutex_);
-  EXPECT_EQ(who_, (std::vector<std::string>{"watch", "none", "ops"}));
+  EXPECT_EQ(who_, (std::vector<std::string>{"watch", "none", "ops", "ops"})) << "too large a body is somebody's, too";
 }
 
 TEST(read_token, takes_a_bare_token_or_a_line_of_the_daemons_file) {

@@ -73,6 +73,13 @@ TEST_F(exposure, any_path_is_allowed_only_to_local_callers_without_tokens) {
   EXPECT_TRUE(allows(insecure));
 }
 
+TEST_F(exposure, web_pages_are_refused_where_they_could_reach_a_daemon_without_tokens) {
+  EXPECT_TRUE(secure_options(listening("127.0.0.1:1"))->refuses_web_pages);
+  EXPECT_TRUE(secure_options(listening("[::1]:1"))->refuses_web_pages);
+  EXPECT_FALSE(secure_options(with_tokens(listening("127.0.0.1:1")))->refuses_web_pages) << "a page has no token";
+  EXPECT_FALSE(secure_options(listening("unix:/s"))->refuses_web_pages) << "a page can't open it";
+}
+
 TEST_F(exposure, a_token_file_that_can_not_be_used_is_an_error_not_an_open_door) {
   auto settings = listening("127.0.0.1:1");
   settings.token_file = folder_.path() / "none";

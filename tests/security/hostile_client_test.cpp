@@ -48,9 +48,36 @@ TEST_F(hostile_client, who_drips_its_header_is_cut_off_though_it_never_falls_sil
 TEST_F(hostile_client, who_drips_its_body_is_cut_off_though_it_never_falls_silent) {
   start({.body_timeout = milliseconds(200)});
   raw_client slow(api_->port());
-  slow.send("POST /v1/snapshots HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n");
+  slow.send("POST /v1/snapshots HTTP/1.1\r\nAuthorization: Bearer 0123456789abcdef\r\nContent-Length: 1000000\r\n\r\n");
   EXPECT_LT(drip(slow, " "), std::chrono::seconds(5));
   expect_served();
+}
+
+TEST_F(hostile_client, the_body_of_who_has_no_token_is_not_waited_for) {
+  start();
+  for (const std::string& header : {std::string("Content-Length: 1000000"), std::string("Transfer-Encoding: chunked"),
+                                    std::string("Content-Length: 9\r\nExpect: 100-continue")}) {
+    raw_client raw(api_->port());
+    raw.send("POST /v1/snapshots HTTP/1.1\r\n" + header + "\r\n\r\n");
+    EXPECT_THAT(raw.read_until("}\n"), ::testing::StartsWith("HTTP/1.1 401 ")) << header;
+  }
+  expect_served();
+}
+
+TEST_F(hostile_client, a_web_page_in_a_browser_of_the_host_is_not_served) {
+  start({.refuses_web_pages = true});
+  const auto status = [&](const std::string& headers) {
+    raw_client raw(api_->port());
+    raw.send("GET /healthz HTTP/1.1\r\n" + headers + "\r\n");
+    return raw.read_until("\r\n");
+  };
+  for (const char* page : {"Origin: https://evil.example\r\n", "Origin: null\r\n", "Host: evil.example:8889\r\n",
+                           "Host: localhost.evil.example\r\n", "Host: 127.0.0.1.evil.example\r\n"}) {
+    EXPECT_THAT(status(page), HasSubstr(" 403 ")) << page;
+  }
+  for (const char* client : {"", "Host: 127.0.0.1:8889\r\n", "Host: localhost\r\n", "Host: [::1]:8889\r\n"}) {
+    EXPECT_THAT(status(client), HasSubstr(" 200 ")) << client;
+  }
 }
 
 TEST_F(hostile_client, many_idle_connections_are_bounded_and_give_way) {
