@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "api/tls_files.hpp"
 #include "base/result.hpp"
 
 namespace coppice {
@@ -16,15 +17,22 @@ struct http_answer {
   std::string body;
 };
 
+// How a client shows who it is, and knows whom it talks to.
+struct client_security {
+  std::string token;  // empty: none
+  tls_files tls;      // for https: CA (empty: the system's), and a certificate where the server wants one
+};
+
 // Immutable: usable from any thread. One connection a call. Every call has a deadline.
 class api_client {
  public:
-  // `url`: "http://127.0.0.1:8889", "http://[::1]:8889" or "host:port". Errors: invalid_argument.
-  static result<api_client> create(std::string_view url);
+  // `url`: "http://127.0.0.1:8889", "https://[::1]:8889", "host:port" or "unix:/path". Errors: invalid_argument (no
+  // such address; a TLS file that can't be used).
+  static result<api_client> create(std::string_view url, client_security security = {});
 
   // How long one call may take, connecting included. Default: 120 s (a full branch of a large VM takes long).
   void set_timeout(std::chrono::milliseconds timeout) { timeout_ = timeout; }
-  std::string url() const { return "http://" + authority_; }
+  std::string url() const;
 
   // Any answer with a status is a success. Errors: unavailable (nobody listens), deadline_exceeded, io.
   result<http_answer> send(std::string_view method, std::string_view target,
@@ -37,14 +45,21 @@ class api_client {
   result<nlohmann::json> remove(std::string_view target) const;
 
  private:
-  api_client(std::string authority, std::string host, std::string port)
-      : authority_(std::move(authority)), host_(std::move(host)), port_(std::move(port)) {}
+  struct address {
+    bool secure = false;    // https
+    std::string authority;  // "127.0.0.1:8889"; the socket's path if `port` is empty
+    std::string host;
+    std::string port;
+  };
+  class exchange;
+
+  api_client(address server, client_security security) : server_(std::move(server)), security_(std::move(security)) {}
+  static std::optional<address> parse(std::string_view url);
   result<nlohmann::json> call(std::string_view method, std::string_view target,
                               const std::optional<std::string>& body) const;
 
-  std::string authority_;
-  std::string host_;
-  std::string port_;
+  address server_;
+  client_security security_;
   std::chrono::milliseconds timeout_{120'000};
 };
 

@@ -18,23 +18,24 @@ void http_connection::stream_events(const route_answer& answer) {
   header->set(http::field::content_type, answer.content_type);
   header->set(http::field::cache_control, "no-store");
   stream_.expires_after(core_.options.write_timeout);
-  http::async_write(stream_, *header, [self = shared_from_this(), header](beast::error_code failure, std::size_t) {
+  const auto begin = [self = shared_from_this(), header](beast::error_code failure, std::size_t) {
     self->answer_due_ = false;
     if (failure || self->core_.stopping) return self->close();
     self->streaming_ = true;
     self->watch_for_the_client_leaving();
     self->send_text(": coppiced sends what changes from here on\n\n");
-  });
+  };
+  with_stream([&](auto& stream) { http::async_write(stream, *header, begin); });
 }
 
 void http_connection::watch_for_the_client_leaving() {
   stream_.expires_never();
   buffer_.clear();
-  stream_.async_read_some(buffer_.prepare(4 * kib),
-                          [self = shared_from_this()](beast::error_code failure, std::size_t) {
-                            if (failure) return self->close();
-                            self->watch_for_the_client_leaving();
-                          });
+  const auto on_read = [self = shared_from_this()](beast::error_code failure, std::size_t) {
+    if (failure) return self->close();
+    self->watch_for_the_client_leaving();
+  };
+  with_stream([&](auto& stream) { stream.async_read_some(buffer_.prepare(4 * kib), on_read); });
 }
 
 void http_connection::send_new_events() {
@@ -49,13 +50,13 @@ void http_connection::send_text(std::string text) {
   outgoing_ = std::move(text);
   heartbeat_.cancel();
   stream_.expires_after(core_.options.write_timeout);
-  boost::asio::async_write(stream_, boost::asio::buffer(outgoing_),
-                           [self = shared_from_this()](beast::error_code failure, std::size_t) {
-                             self->sending_ = false;
-                             if (failure) return self->close();
-                             self->await_heartbeat();
-                             self->send_new_events();
-                           });
+  const auto on_sent = [self = shared_from_this()](beast::error_code failure, std::size_t) {
+    self->sending_ = false;
+    if (failure) return self->close();
+    self->await_heartbeat();
+    self->send_new_events();
+  };
+  with_stream([&](auto& stream) { boost::asio::async_write(stream, boost::asio::buffer(outgoing_), on_sent); });
 }
 
 void http_connection::await_heartbeat() {

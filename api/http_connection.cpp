@@ -1,5 +1,8 @@
 #include "api/http_connection.hpp"
 
+#include <netdb.h>
+#include <sys/socket.h>
+
 #include <boost/asio/post.hpp>
 #include <exception>
 
@@ -15,6 +18,31 @@ namespace {
 
 constexpr std::size_t most_drained_bytes = 16 * mib;
 constexpr std::chrono::seconds drain_timeout{2};
+
+struct peer {
+  std::string address;  // "127.0.0.1:4711", "unix"
+  std::string user;     // "uid 0" at the other end of a unix socket
+};
+
+peer peer_of(http_connection::socket& connected) {
+  const int fd = connected.native_handle();
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  char host[NI_MAXHOST];
+  char port[NI_MAXSERV];
+  // SAFETY: getpeername(2) takes every address family by this cast; sockaddr_storage holds any.
+  auto* const generic = reinterpret_cast<sockaddr*>(&address);
+  if (::getpeername(fd, generic, &length) != 0) return {"gone", {}};
+  if (address.ss_family == AF_UNIX) {
+    ucred credentials{};
+    socklen_t size = sizeof credentials;
+    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return {"unix", {}};
+    return {"unix", "uid " + std::to_string(credentials.uid)};
+  }
+  const int flags = NI_NUMERICHOST | NI_NUMERICSERV;
+  if (::getnameinfo(generic, length, host, sizeof host, port, sizeof port, flags) != 0) return {"unknown", {}};
+  return {std::string(host) + ":" + port, {}};
+}
 
 }  // namespace
 
@@ -34,6 +62,27 @@ void reply_gate::close() {
   context_ = nullptr;
 }
 
+http_connection::http_connection(socket&& connected, server_core& core)
+    : core_(core), stream_(std::move(connected)), heartbeat_(stream_.get_executor()) {
+  const auto peer = peer_of(stream_.socket());
+  peer_ = peer.address;
+  if (!peer.user.empty()) local_name_ = peer.user;
+  if (core.tls) tls_.emplace(stream_, *core.tls);
+}
+
+void http_connection::start() {
+  if (!tls_) return read_header();
+  stream_.expires_after(core_.options.handshake_timeout);
+  tls_->async_handshake(tls_stream::server, [self = shared_from_this()](beast::error_code failure) {
+    if (failure) {
+      spdlog::info("no TLS with {}: {}", self->peer_, failure.message());
+      return self->close();
+    }
+    if (const auto name = peer_common_name(*self->tls_); !name.empty()) self->local_name_ = "certificate " + name;
+    self->read_header();
+  });
+}
+
 void http_connection::finish() {
   keep_alive_ = false;
   if (!answer_due_) close();
@@ -43,7 +92,7 @@ void http_connection::close() {
   streaming_ = false;
   heartbeat_.cancel();
   beast::error_code ignored;
-  stream_.socket().shutdown(boost::asio::ip::tcp::socket::shutdown_both, ignored);
+  stream_.socket().shutdown(boost::asio::socket_base::shutdown_both, ignored);
   stream_.close();
   if (core_.connections.erase(shared_from_this()) > 0 && core_.on_closed) core_.on_closed();
 }
@@ -53,39 +102,64 @@ void http_connection::read_header() {
   parser_->header_limit(static_cast<std::uint32_t>(core_.options.header_limit));
   parser_->body_limit(core_.options.body_limit);
   stream_.expires_after(core_.options.idle_timeout);
-  http::async_read_header(
-      stream_, buffer_, *parser_,
-      [self = shared_from_this()](beast::error_code failure, std::size_t) { self->on_header(failure); });
+  with_stream([this](auto& stream) {
+    http::async_read_header(
+        stream, buffer_, *parser_,
+        [self = shared_from_this()](beast::error_code failure, std::size_t) { self->on_header(failure); });
+  });
 }
 
 void http_connection::on_header(beast::error_code failure) {
   if (failure) return refuse(failure);
   began_ = std::chrono::steady_clock::now();
   answer_due_ = true;
+  take_names(parser_->get());
+  if (from_.role == access_role::none && !parser_->is_done()) {
+    unread_input_ = true;  // nothing that is open to such a caller takes a body: it isn't waited for
+    return perform(false);
+  }
   if (!beast::iequals(parser_->get()[http::field::expect], "100-continue")) return read_body();
   const auto proceed = std::make_shared<http::response<http::empty_body>>(http::status::continue_, 11);
   stream_.expires_after(core_.options.write_timeout);
-  http::async_write(stream_, *proceed, [self = shared_from_this(), proceed](beast::error_code error, std::size_t) {
-    if (error) return self->close();
-    self->read_body();
+  with_stream([&](auto& stream) {
+    http::async_write(stream, *proceed, [self = shared_from_this(), proceed](beast::error_code error, std::size_t) {
+      if (error) return self->close();
+      self->read_body();
+    });
   });
 }
 
 void http_connection::read_body() {
   stream_.expires_after(core_.options.body_timeout);
-  http::async_read(stream_, buffer_, *parser_,
-                   [self = shared_from_this()](beast::error_code failure, std::size_t) { self->on_body(failure); });
+  with_stream([this](auto& stream) {
+    http::async_read(stream, buffer_, *parser_,
+                     [self = shared_from_this()](beast::error_code failure, std::size_t) { self->on_body(failure); });
+  });
 }
 
 void http_connection::on_body(beast::error_code failure) {
   if (failure) return refuse(failure);
+  perform(parser_->keep_alive());
+}
+
+void http_connection::perform(bool keep_alive) {
   stream_.expires_never();  // the control plane has deadlines of its own
-  auto message = parser_->release();
-  take_names(message);
-  keep_alive_ = message.keep_alive() && !core_.stopping;
+  auto& message = parser_->get();
+  keep_alive_ = keep_alive && !core_.stopping;
   if (core_.stopping) return reply(failure_answer(503, "coppiced is stopping"));
-  route_request request{method_, target_, std::move(message.body()), std::string(message["Idempotency-Key"]),
-                        std::string(message["Last-Event-ID"])};
+  const std::string origin(message[http::field::origin]);
+  const std::string host(message[http::field::host]);
+  if (core_.options.refuses_web_pages && may_be_of_a_web_page(origin, host)) {
+    return reply(failure_answer(403,
+                                "web pages are not served: send no Origin, and name coppiced by its IP address or as "
+                                "localhost; or start it with --token-file"));
+  }
+  route_request request{method_,
+                        target_,
+                        std::move(message.body()),
+                        std::string(message["Idempotency-Key"]),
+                        std::string(message["Last-Event-ID"]),
+                        from_};
   try {
     handle_request(
         core_.services, std::move(request),
@@ -123,6 +197,7 @@ void http_connection::reply(route_answer answer) {
   response_.emplace(static_cast<http::status>(answer.status), 11);
   response_->keep_alive(keep_alive_);
   response_->set("X-Request-Id", request_id_);
+  if (answer.status == 401) response_->set(http::field::www_authenticate, "Bearer realm=\"coppiced\"");
   if (answer.replayed) response_->set("Idempotency-Replayed", "true");
   if (!answer.allow.empty()) response_->set(http::field::allow, answer.allow);
   if (answer.status != 204) {
@@ -131,8 +206,11 @@ void http_connection::reply(route_answer answer) {
     response_->prepare_payload();
   }
   stream_.expires_after(core_.options.write_timeout);
-  http::async_write(stream_, *response_,
-                    [self = shared_from_this()](beast::error_code failure, std::size_t) { self->on_written(failure); });
+  with_stream([this](auto& stream) {
+    http::async_write(stream, *response_, [self = shared_from_this()](beast::error_code failure, std::size_t) {
+      self->on_written(failure);
+    });
+  });
 }
 
 // What is known of the request, from its header as far as that came.
@@ -140,6 +218,14 @@ void http_connection::take_names(const parser::value_type& message) {
   method_ = std::string(message.method_string());
   target_ = std::string(message.target());
   request_id_ = request_id(std::string(message["X-Request-Id"]));
+  from_ = identify(message);
+}
+
+caller http_connection::identify(const parser::value_type& message) const {
+  const auto& tokens = core_.options.tokens;
+  if (!tokens) return {local_name_, access_role::write};
+  const std::string authorization(message[http::field::authorization]);
+  return tokens->find(bearer_token(authorization)).value_or(caller{"none", access_role::none});
 }
 
 void http_connection::tell(const route_answer& answer) const {
@@ -148,7 +234,7 @@ void http_connection::tell(const route_answer& answer) const {
   spdlog::log(level, "{} {}: {} after {:.1f} ms; request {}", method_, target_.substr(0, 200), answer.status,
               took.count() * 1000, request_id_);
   if (core_.options.on_request) {
-    core_.options.on_request({answer.route, method_, target_, request_id_, answer.status, took});
+    core_.options.on_request({answer.route, method_, target_, request_id_, from_.name, peer_, answer.status, took});
   }
 }
 
@@ -159,11 +245,17 @@ void http_connection::on_written(beast::error_code failure) {
   if (keep_alive_) return read_header();
   if (unread_input_) {
     beast::error_code ignored;
-    stream_.socket().shutdown(boost::asio::ip::tcp::socket::shutdown_send, ignored);
+    stream_.socket().shutdown(boost::asio::socket_base::shutdown_send, ignored);
     stream_.expires_after(drain_timeout);
     return drain_then_close();
   }
-  close();
+  say_goodbye();
+}
+
+void http_connection::say_goodbye() {
+  if (!tls_) return close();
+  stream_.expires_after(drain_timeout);
+  tls_->async_shutdown([self = shared_from_this()](beast::error_code) { self->close(); });
 }
 
 void http_connection::drain_then_close() {

@@ -13,6 +13,7 @@
 
 #include "api/routes.hpp"
 #include "api/server.hpp"
+#include "api/tls.hpp"
 
 namespace coppice {
 
@@ -38,6 +39,7 @@ class reply_gate {
 struct server_core {
   route_services services;
   api_server_options options;
+  std::shared_ptr<tls_context> tls;  // may be null
   std::shared_ptr<reply_gate> gate;
   std::unordered_set<std::shared_ptr<http_connection>> connections;  // their owner
   bool stopping = false;
@@ -48,10 +50,11 @@ struct server_core {
 // thread.
 class http_connection : public std::enable_shared_from_this<http_connection> {
  public:
-  http_connection(boost::asio::ip::tcp::socket&& socket, server_core& core)
-      : core_(core), stream_(std::move(socket)), heartbeat_(stream_.get_executor()) {}
+  using socket = boost::asio::generic::stream_protocol::socket;
 
-  void start() { read_header(); }
+  http_connection(socket&& connected, server_core& core);
+
+  void start();
   // Closes now if no answer is due; else after the answer.
   void finish();
   void close();
@@ -62,6 +65,13 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   using parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
   using response = boost::beast::http::response<boost::beast::http::string_body>;
 
+  // Calls `use` with the stream to read and write by.
+  template <class F>
+  void with_stream(F use) {
+    if (tls_) return use(*tls_);
+    use(stream_);
+  }
+
   void read_header();
   void on_header(boost::beast::error_code failure);
   void read_body();
@@ -69,7 +79,10 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   void refuse(boost::beast::error_code failure);
   void on_written(boost::beast::error_code failure);
   void drain_then_close();
+  void say_goodbye();
+  void perform(bool keep_alive);
   void take_names(const parser::value_type& message);
+  caller identify(const parser::value_type& message) const;
   void tell(const route_answer& answer) const;
 
   // event_stream.cpp
@@ -79,7 +92,8 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   void await_heartbeat();
 
   server_core& core_;
-  boost::beast::tcp_stream stream_;
+  plain_stream stream_;
+  std::optional<tls_stream> tls_;
   boost::beast::flat_buffer buffer_;
   std::optional<parser> parser_;
   std::optional<response> response_;
@@ -88,7 +102,10 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   std::string method_ = "none";
   std::string target_;
   std::string request_id_;
-  bool answer_due_ = false;  // a request is with the control plane, or its answer is being written
+  std::string peer_;
+  std::string local_name_ = "local";  // of a client that needs no token
+  caller from_;                       // who sent the request
+  bool answer_due_ = false;           // a request is with the control plane, or its answer is being written
   bool keep_alive_ = true;
   boost::asio::steady_timer heartbeat_;
   std::string outgoing_;

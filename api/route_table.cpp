@@ -87,6 +87,14 @@ void delete_sandbox(call c) {
 void create_snapshot(call c) {
   auto request = parse_create_snapshot(c.body);
   if (!request.ok()) return answer_error(c.answer, request.error());
+  auto kernel = c.paths.resolve(request->kernel);
+  if (!kernel.ok()) return answer_error(c.answer, kernel.error());
+  request->kernel = *std::move(kernel);
+  if (request->rootfs) {
+    auto rootfs = c.paths.resolve(request->rootfs->path);
+    if (!rootfs.ok()) return answer_error(c.answer, rootfs.error());
+    request->rootfs->path = *std::move(rootfs);
+  }
   c.plane.create_snapshot(*std::move(request), answering<snapshot_info>(c.answer, 201));
 }
 
@@ -176,6 +184,7 @@ constexpr std::array routes = {
           .pattern = "/healthz",
           .summary = "Whether coppiced serves",
           .gives = "health",
+          .open = true,
           .successes = ok,
           .failures = probe_failures,
           .run = healthz},
@@ -183,6 +192,7 @@ constexpr std::array routes = {
           .pattern = "/version",
           .summary = "What runs here, and what its VMM can do",
           .gives = "version",
+          .open = true,
           .successes = ok,
           .failures = probe_failures,
           .run = version},

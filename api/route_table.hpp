@@ -16,6 +16,7 @@ namespace coppice {
 // One request on its way: what a handler gets.
 struct call {
   control_plane& plane;
+  const allowed_paths& paths;
   std::string name;  // the {tag} or {id} of the path, decoded; empty if the route has none
   std::vector<std::pair<std::string, std::string>> query;  // each one that the route knows, "true" or "false"
   std::string body;
@@ -39,6 +40,7 @@ struct route {
   std::string_view summary = {};
   std::string_view takes = {};  // schema of the body; empty: no body
   std::string_view gives = {};  // schema of the answer; "[x]" for a list of x; empty: no body
+  bool open = false;            // to callers without a token; else GET needs the role read, the others write
   bool creates = false;         // an Idempotency-Key is honoured
   std::span<const unsigned> successes = {};
   std::span<const unsigned> failures = {};

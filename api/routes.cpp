@@ -116,19 +116,33 @@ void run_route(const route& chosen, call c) {
   chosen.run(std::move(c));
 }
 
+route_answer token_needed() {
+  return failure_answer(401, "a token that coppiced knows is needed: send \"Authorization: Bearer TOKEN\"");
+}
+
 // A repetition gets the first answer, unless that is still to come.
 void run_once(const route& chosen, call c, idempotency_cache& keys, const route_request& request) {
   const std::string& key = request.idempotency_key;
   const bool legal = key.size() <= longest_key && std::ranges::all_of(key, [](char x) { return x > ' ' && x <= '~'; });
   if (!legal) return c.answer(failure_answer(400, "bad Idempotency-Key: 1 to 255 visible ASCII characters are needed"));
+  // One caller's keys are none of another's.
+  const std::string whose = request.from.name + '\n' + key;
   const std::string what = request.method + ' ' + request.target + '\n' + c.body;
-  const auto decided = keys.begin(key, sha256(what));
+  const auto decided = keys.begin(whose, sha256(what));
   if (!decided.run) return c.answer(decided.answer);
   c.answer = [answer = c.answer, run = decided.run](route_answer reply) {
     run->finish(reply);
     answer(std::move(reply));
   };
   run_route(chosen, std::move(c));
+}
+
+// What the caller's role forbids.
+std::optional<route_answer> forbidden(const route& chosen, const caller& from) {
+  if (chosen.open || from.role == access_role::write) return std::nullopt;
+  if (from.role == access_role::none) return token_needed();
+  if (chosen.method == "GET") return std::nullopt;
+  return failure_answer(403, "the token '" + from.name + "' may only read");
 }
 
 }  // namespace
@@ -153,8 +167,10 @@ void handle_request(const route_services& with, route_request request, std::func
       reply.route = pattern;
       answer(std::move(reply));
     };
+    if (const auto refusal = forbidden(candidate, request.from)) return tagged(*refusal);
     const std::string_view query = question == std::string_view::npos ? "" : target.substr(question + 1);
     call c{with.plane,
+           with.paths,
            percent_decoded(*name),
            parse_query(query),
            std::move(request.body),
@@ -163,6 +179,7 @@ void handle_request(const route_services& with, route_request request, std::func
     if (!candidate.creates || request.idempotency_key.empty()) return run_route(candidate, std::move(c));
     return run_once(candidate, std::move(c), *with.keys, request);
   }
+  if (request.from.role == access_role::none) return answer(token_needed());
   if (!allow.empty()) {
     auto reply = failure_answer(405, "method " + request.method + " is not allowed here: use " + allow);
     reply.allow = allow;

@@ -8,6 +8,8 @@
 #include <string_view>
 
 #include "actors/control_plane.hpp"
+#include "api/access.hpp"
+#include "api/allowed_paths.hpp"
 
 namespace coppice {
 
@@ -20,6 +22,7 @@ struct route_request {
   std::string body = {};
   std::string idempotency_key = {};  // empty: none
   std::string last_event_id = {};    // empty: none
+  caller from = {};
 };
 
 struct route_answer {
@@ -38,6 +41,7 @@ struct route_services {
   control_plane& plane;
   std::shared_ptr<idempotency_cache> keys;
   std::shared_ptr<event_log> events;
+  allowed_paths paths = {};
 };
 
 // Calls `answer` exactly once, now or later, on any thread.

@@ -6,11 +6,15 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "actors/control_plane.hpp"
+#include "api/access.hpp"
+#include "api/allowed_paths.hpp"
 #include "api/idempotency_cache.hpp"
+#include "api/tls_files.hpp"
 #include "base/result.hpp"
 
 namespace coppice {
@@ -21,6 +25,8 @@ struct request_record {
   std::string_view method;          // as sent
   std::string_view target;          // as sent
   std::string_view id;              // its X-Request-Id
+  std::string_view who;             // name of the token; "none" if one was needed and not given
+  std::string_view peer;            // address and port, or "unix"
   unsigned status = 0;
   std::chrono::duration<double> took{};
 };
@@ -32,8 +38,13 @@ struct api_server_options {
   std::chrono::milliseconds idle_timeout{60'000};  // waiting for a whole request header, also between requests
   std::chrono::milliseconds body_timeout{15'000};  // from header to end of body
   std::chrono::milliseconds write_timeout{15'000};
-  std::chrono::milliseconds heartbeat{15'000};  // a comment on an event stream that is silent for so long
-  std::size_t events_kept = 1000;               // for clients that come back with Last-Event-ID
+  std::chrono::milliseconds handshake_timeout{10'000};  // of TLS
+  std::optional<tls_files> tls = {};                    // with a CA: only clients that show a certificate of it
+  std::shared_ptr<const token_set> tokens = {};         // none: everybody may do everything
+  allowed_paths paths = {};                             // of kernels and drives
+  bool refuses_web_pages = false;                       // by 403: see may_be_of_a_web_page()
+  std::chrono::milliseconds heartbeat{15'000};          // a comment on an event stream that is silent for so long
+  std::size_t events_kept = 1000;                       // for clients that come back with Last-Event-ID
   idempotency_limits idempotency = {};
   // Told of each answer, on the server's thread; must not block. For metrics.
   std::function<void(const request_record&)> on_request = {};
@@ -42,8 +53,8 @@ struct api_server_options {
 // Thread-safe. Owned by main; the control plane must outlive it.
 class api_server {
  public:
-  // Listens on `address` ("127.0.0.1", "::1"); port 0 takes a free one. Errors: invalid_argument (no such address),
-  // conflict (address in use), io.
+  // Listens on `address` ("127.0.0.1", "::1", or "unix:/path": a socket that only this user may use); port 0 takes a
+  // free one. Errors: invalid_argument (no such address; a TLS file that can't be used), conflict (address in use), io.
   static result<std::unique_ptr<api_server>> start(const std::string& address, std::uint16_t port, control_plane& plane,
                                                    api_server_options options = {});
   api_server(const api_server&) = delete;
@@ -52,6 +63,9 @@ class api_server {
 
   std::uint16_t port() const noexcept;
   const std::string& address() const noexcept;
+
+  // From the next request on.
+  void set_tokens(std::shared_ptr<const token_set> tokens);
 
   // Takes no more connections or requests; what waits for the control plane still gets its answer. Returns at once.
   void begin_stop();

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "base/units.hpp"
+#include "cli/client_options.hpp"
 #include "cli/commands.hpp"
 #include "cli/demo.hpp"
 #include "cli/exit_codes.hpp"
@@ -16,7 +17,7 @@ namespace {
 
 // What the command line says. Each subcommand stores what is to be done in `action`.
 struct command_line {
-  std::string server = "http://127.0.0.1:8889";
+  client_options daemon;
   bool json = false;
   std::string name;  // TAG or ID
   std::string memory = "256M";
@@ -129,9 +130,22 @@ void add_demo_command(CLI::App& app, command_line& line) {
   });
 }
 
+void add_connection_options(CLI::App& app, client_options& daemon) {
+  app.add_option("--server", daemon.server, "The daemon's address: http://, https:// or unix:/PATH")
+      ->envname("COPPICE_SERVER")
+      ->capture_default_str();
+  app.add_option("--token-file", daemon.token_file, "File with the token to send (default: $COPPICE_TOKEN)");
+  app.add_option("--tls-ca", daemon.tls.ca, "CA (PEM) of the daemon's certificate (default: the system's)");
+  CLI::Option* certificate =
+      app.add_option("--tls-cert", daemon.tls.certificate, "Certificate (PEM) to show the daemon");
+  CLI::Option* key = app.add_option("--tls-key", daemon.tls.key, "PEM key of --tls-cert");
+  certificate->needs(key);
+  key->needs(certificate);
+}
+
 int perform(const command_line& line, std::ostream& out, std::ostream& err) {
   if (line.runs_demo) return run_demo(line.demo, out, err);
-  auto client = api_client::create(line.server);
+  auto client = make_client(line.daemon);
   if (!client.ok()) return report_failure(err, client.error());
   const command_context context{*std::move(client), line.json, !line.json && ::isatty(STDERR_FILENO) == 1, out, err};
   return line.action(context);
@@ -145,7 +159,7 @@ int run_coppice(int argc, const char* const* argv, std::ostream& out, std::ostre
   app.fallthrough();  // --server and --json may follow the command
   app.require_subcommand(1);
   app.footer("Example:\n  coppice branch sb-1 --tag b1\n\n" + std::string(exit_codes_help));
-  app.add_option("--server", line.server, "The daemon's address")->envname("COPPICE_SERVER")->capture_default_str();
+  add_connection_options(app, line.daemon);
   app.add_flag("--json", line.json, "Print the daemon's JSON instead of a table");
   app.set_version_flag("--version", "coppice " COPPICE_VERSION);
   add_snapshot_commands(app, line);

@@ -1,18 +1,21 @@
 // coppiced: the daemon's main.
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
+#include <functional>
 #include <iostream>
+#include <memory>
 #include <string>
+#include <variant>
 
 #include "actors/daemon.hpp"
+#include "api/audit_log.hpp"
 #include "api/server.hpp"
 #include "base/log.hpp"
 #include "base/units.hpp"
-#include "cli/listen_address.hpp"
-#include "cli/size_option.hpp"
+#include "cli/daemon_settings.hpp"
 #include "metrics/metrics.hpp"
 
 namespace coppice {
@@ -20,24 +23,56 @@ namespace {
 
 constexpr std::chrono::milliseconds answer_grace{500};  // after the control plane stopped, all answers are due at once
 
-struct settings {
-  std::string root;
-  std::string listen = "127.0.0.1:8889";
-  std::string vmm;
-  std::string log_level = "info";
-  std::string copy_rate = "0";
-  std::string branch_copy_rate = "0";
-  std::string bounce_memory = "256M";
-};
-
 int fail(const error& failure) {
   std::cerr << "coppiced: " << failure.message() << std::endl;
   return 1;
 }
 
+// From the next request on the file's tokens count; if it can't be used, the old ones go on.
+void reload_tokens(const daemon_settings& chosen, api_server& server) {
+  if (chosen.token_file.empty()) return spdlog::warn("SIGHUP: there is no --token-file to read again");
+  auto loaded = token_set::load(chosen.token_file);
+  if (!loaded.ok()) return spdlog::error("the old tokens stay: {}", loaded.error().message());
+  spdlog::info("{} tokens read again from {}", loaded->size(), chosen.token_file);
+  server.set_tokens(std::make_shared<const token_set>(*std::move(loaded)));
+}
+
+// Until SIGTERM or SIGINT. The caller has blocked `signals`.
+void wait_for_the_end(const daemon_settings& chosen, api_server& server, const sigset_t& signals) {
+  for (;;) {
+    int caught = 0;
+    ::sigwait(&signals, &caught);
+    if (caught != SIGHUP) return spdlog::info("signal {}: stopping", caught);
+    reload_tokens(chosen, server);
+  }
+}
+
+// Counts each request, and records it if there is an audit log. Both outlive the server.
+std::function<void(const request_record&)> observer(metrics& registry, audit_log* audit) {
+  return [&registry, audit](const request_record& request) {
+    const bool known = request.route != "none";  // label values must be few
+    registry.http_request(request.route, known ? request.method : "other", static_cast<int>(request.status),
+                          request.took.count());
+    if (audit != nullptr) audit->record(request);
+  };
+}
+
+std::string shown_address(const daemon_settings& chosen, const api_server& server) {
+  if (server.address().starts_with("unix:")) return server.address();
+  return (chosen.tls.certificate.empty() ? "http://" : "https://") + to_string({chosen.address.ip, server.port()});
+}
+
 // Serves until SIGTERM or SIGINT, which the caller has blocked.
-int serve(const settings& chosen, const listen_address& address, const sigset_t& signals) {
+int serve(const daemon_settings& chosen, const sigset_t& signals) {
   log_to_stderr("coppiced", chosen.log_level);
+  auto serving = secure_options(chosen);
+  if (!serving.ok()) return fail(serving.error());
+  std::unique_ptr<audit_log> audit;
+  if (!chosen.audit_log.empty()) {
+    auto opened = audit_log::open(chosen.audit_log, chosen.audit_log_bytes);
+    if (!opened.ok()) return fail(opened.error());
+    audit = *std::move(opened);
+  }
   metrics registry;
   daemon_options options;
   options.root = chosen.root;
@@ -48,22 +83,16 @@ int serve(const settings& chosen, const listen_address& address, const sigset_t&
   auto plane = start_daemon(options, registry);
   if (!plane.ok()) return fail(plane.error());
   registry.build_info(COPPICE_VERSION, (*plane)->vmm().app_name + " " + (*plane)->vmm().version);
-  api_server_options serving;
-  serving.on_request = [&registry](const request_record& request) {
-    const bool known = request.route != "none";  // label values must be few
-    registry.http_request(request.route, known ? request.method : "other", static_cast<int>(request.status),
-                          request.took.count());
-  };
-  auto server = api_server::start(address.ip, address.port, **plane, std::move(serving));
+  serving->on_request = observer(registry, audit.get());
+  auto server = api_server::start(chosen.address.ip, chosen.address.port, **plane, *std::move(serving));
   if (!server.ok()) {
     (*plane)->stop();
     return fail(server.error());
   }
-  spdlog::info("listening on http://{}", to_string({address.ip, (*server)->port()}));
+  if (chosen.insecure_listen) spdlog::warn("--insecure-listen: whoever can connect can do anything");
+  spdlog::info("listening on {}", shown_address(chosen, **server));
   spdlog::default_logger()->flush();
-  int caught = 0;
-  ::sigwait(&signals, &caught);
-  spdlog::info("signal {}: stopping", caught);
+  wait_for_the_end(chosen, **server, signals);
   (*server)->begin_stop();
   (*plane)->stop();
   (*server)->stop(answer_grace);
@@ -80,45 +109,29 @@ std::string vmm_beside_this_program() {
   return std::filesystem::exists(in_build_tree, failure) ? in_build_tree.string() : installed.string();
 }
 
+// Connections, and what each VM needs, are more than the usual 1024: a full house of clients must not keep VMs from
+// being started.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int run(int argc, char** argv) {
-  settings chosen;
-  CLI::App app("Branches running microVMs: the daemon of one host.", "coppiced");
-  app.footer("Example:\n  coppiced --root /var/lib/coppice --vmm /usr/local/bin/firecracker");
-  app.add_option("--root", chosen.root, "Folder of the snapshots, on a disk; created if absent")->required();
-  app.add_option("--listen", chosen.listen, "Address of the HTTP API; port 0 takes a free one")->capture_default_str();
-  app.add_option("--vmm", chosen.vmm, "coppice-vmm or firecracker binary (default: the coppice-vmm beside coppiced)");
-  app.add_option("--copy-rate", chosen.copy_rate, "Bytes per second that all copies together may write; 0: no limit")
-      ->capture_default_str()
-      ->check(is_size());
-  app.add_option("--branch-copy-rate", chosen.branch_copy_rate, "The same for each branch")
-      ->capture_default_str()
-      ->check(is_size());
-  app.add_option("--bounce-memory", chosen.bounce_memory,
-                 "Memory that holds pages saved at faults until they are written")
-      ->capture_default_str()
-      ->check(is_size());
-  app.add_option("--log-level", chosen.log_level, "What is logged to stderr")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "err"}));
-  app.set_version_flag("--version", "coppiced " COPPICE_VERSION);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& failure) {
-    return app.exit(failure) == 0 ? 0 : 2;
-  }
-  const auto address = parse_listen_address(chosen.listen);
-  if (!address.ok()) {
-    fail(address.error());
-    return 2;
-  }
+  auto parsed = parse_daemon_settings(argc, argv);
+  if (const int* code = std::get_if<int>(&parsed)) return *code;
+  auto chosen = std::get<daemon_settings>(std::move(parsed));
   if (chosen.vmm.empty()) chosen.vmm = vmm_beside_this_program();
+  raise_descriptor_limit();
   sigset_t signals;
   ::sigemptyset(&signals);
   ::sigaddset(&signals, SIGTERM);
   ::sigaddset(&signals, SIGINT);
+  ::sigaddset(&signals, SIGHUP);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread starts: all inherit it
   ::signal(SIGPIPE, SIG_IGN);
-  return serve(chosen, *address, signals);
+  return serve(chosen, signals);
 }
 
 }  // namespace

@@ -1,0 +1,39 @@
+// What coppiced is told on its command line, and whether that is safe to serve.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "api/server.hpp"
+#include "cli/listen_address.hpp"
+
+namespace coppice {
+
+struct daemon_settings {
+  std::string root;
+  std::string listen = "127.0.0.1:8889";
+  listen_address address;  // what `listen` says
+  std::string vmm;
+  std::string log_level = "info";
+  std::string copy_rate = "0";  // sizes are as parse_bytes() takes them
+  std::string branch_copy_rate = "0";
+  std::string bounce_memory = "256M";
+  std::string token_file;  // empty: no tokens
+  tls_files tls;           // empty: no TLS
+  bool insecure_listen = false;
+  std::string audit_log;  // empty: none
+  std::uint64_t audit_log_bytes = 64 * mib;
+  std::vector<std::string> allowed_paths;
+};
+
+// The settings; or, after printing help, a version or what is wrong, the exit code.
+std::variant<daemon_settings, int> parse_daemon_settings(int argc, const char* const* argv);
+
+// Tokens, TLS and allowed paths of the API, as the settings say. Without --allow-path any path is allowed, but only
+// where none but local callers without tokens come. Errors: invalid_argument (a file that can't be used; an address
+// that others can reach without tokens and TLS, unless --insecure-listen is given), io.
+result<api_server_options> secure_options(const daemon_settings& settings);
+
+}  // namespace coppice
