@@ -31,6 +31,7 @@ branch_coordinator::behavior_type branch_coordinator::make_behavior() {
 }
 
 void branch_coordinator::on_exit() {
+  if (job_.vm) demonitor(job_.vm.address());  // or the instance would keep this actor's memory until it ends itself
   if (staged_) staged_->given_up = true;
   staged_.reset();
   if (stream_) caf::anon_send_exit(stream_, caf::exit_reason::user_shutdown);

@@ -15,17 +15,19 @@ class owning_control_plane final : public control_plane {
     std::unique_ptr<vmm_host> vmm;
     std::unique_ptr<copy_engine> engine;
     std::shared_ptr<worker_pool> pool;
+    std::shared_ptr<worker_pool> slow_pool;
     std::filesystem::path run_dir;
   };
 
   owning_control_plane(parts all, const daemon_options& options, metrics& meters) : parts_(std::move(all)) {
-    inner_ = make_control_plane(
-        std::make_shared<const services>(services{*parts_.vmm, *parts_.engine, *parts_.store, meters, parts_.pool,
-                                                  parts_.run_dir, options.deadlines, options.limits}));
+    inner_ = make_control_plane(std::make_shared<const services>(
+        services{*parts_.vmm, *parts_.engine, *parts_.store, meters, parts_.pool, parts_.run_dir, options.deadlines,
+                 options.limits, parts_.slow_pool}));
   }
   ~owning_control_plane() override {
-    inner_.reset();       // the actors end, and hand what they own to the pool
-    parts_.pool->stop();  // which destroys it, while engine, VMM host and store are there
+    inner_.reset();  // the actors end, and hand what they own to the pools
+    parts_.slow_pool->stop();
+    parts_.pool->stop();  // which destroy it, while engine, VMM host and store are there
     std::error_code ignored;
     std::filesystem::remove_all(parts_.run_dir, ignored);
   }
@@ -91,6 +93,7 @@ result<std::unique_ptr<control_plane>> start_daemon(const daemon_options& option
   if (!engine) return std::move(engine).error();
   all.engine = std::move(*engine);
   all.pool = std::make_shared<worker_pool>(options.workers);
+  all.slow_pool = std::make_shared<worker_pool>(options.workers);
   const auto& found = all.vmm->capabilities();
   spdlog::info("{} {}; live branches: {}", found.app_name, found.version,
                found.live() ? "yes" : "no, it lacks " + found.missing_for_live());

@@ -88,17 +88,22 @@ void fleet::create_sandboxes(const ask::create_sandboxes& ask) {
   if (n == 0 || n > with_->limits.sandboxes)
     return ask.answer(error{errc::invalid_argument, 0,
                             "n is " + std::to_string(n) + ": 1 to " + std::to_string(with_->limits.sandboxes)});
-  if (sandboxes_.size() + n > with_->limits.sandboxes)
-    return ask.answer(error{errc::unavailable, 0,
-                            "the limit of " + std::to_string(with_->limits.sandboxes) +
-                                " sandboxes is reached: " + std::to_string(sandboxes_.size()) + " exist"});
+  if (auto room = room_for(n); !room) return ask.answer(std::move(room).error());
   request(store_, store_deadline, pin_snapshot{ask.request.snapshot_tag, nullptr})
       .then([this, ask](const pinned_snapshot& answer) { spawn_sandboxes(ask, answer.pin); },
             [ask](const caf::error& failure) { ask.answer(from_caf(failure)); });
 }
 
+result<void> fleet::room_for(unsigned n) const {
+  if (sandboxes_.size() + n <= with_->limits.sandboxes) return {};
+  return error{errc::unavailable, 0,
+               "the limit of " + std::to_string(with_->limits.sandboxes) +
+                   " sandboxes is reached: " + std::to_string(sandboxes_.size()) + " exist"};
+}
+
 void fleet::spawn_sandboxes(const ask::create_sandboxes& ask, const pin_ptr& pin) {
   if (stopping_) return ask.answer(is_stopping());
+  if (auto room = room_for(ask.request.n); !room) return ask.answer(std::move(room).error());  // others came since
   auto all = std::make_shared<creation>(creation{ask.answer, {}, ask.request.n, std::nullopt});
   for (unsigned i = 0; i < ask.request.n; ++i) {
     sandbox_entry entry;
@@ -130,7 +135,9 @@ void fleet::start_next() {
       continue;
     }
     ++starting_;
-    request(found->second.vm, start_deadline, start_instance{})
+    // All that start at once share the disk that their RAM comes from.
+    const auto within = sized(start_deadline, with_->limits.parallel_starts * found->second.info.memory_bytes);
+    request(found->second.vm, within, start_instance{})
         .then(
             [this, next](const instance_started& answer) {
               --starting_;
@@ -240,13 +247,15 @@ void fleet::journal(const ask::journal& ask) {
   if (found == sandboxes_.end()) return ask.answer(no_sandbox(ask.id));
   const auto since = found->second.journal_since.value_or(journal_reading{});
   const auto read = [this, ask, since](const guest_ram& ram) {
-    with_->pool->post([this, self = fleet_handle(this), ask, since, with = with_, memory = ram.memory] {
+    with_->pool->post([this, self = fleet_handle(this), ask, since, memory = ram.memory] {
       const auto reading = read_journal({memory->data(), memory->size()}, since);
-      if (reading) with->meters.guest_longest_stall(ask.id, reading->longest_stall);
       ask.answer(to_status(reading));
-      if (!ask.reset || !reading) return;
-      run_in(self, [this, id = ask.id, reading = *reading] {
-        if (const auto entry = sandboxes_.find(id); entry != sandboxes_.end()) entry->second.journal_since = reading;
+      if (!reading) return;
+      run_in(self, [this, id = ask.id, reset = ask.reset, reading = *reading] {
+        const auto entry = sandboxes_.find(id);
+        if (entry == sandboxes_.end()) return;  // deleted meanwhile: nothing may be kept of it
+        with_->meters.guest_longest_stall(id, reading.longest_stall);
+        if (reset) entry->second.journal_since = reading;
       });
     });
   };

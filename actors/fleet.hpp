@@ -56,6 +56,7 @@ class fleet final : public fleet_handle::base {
 
   // fleet.cpp: sandboxes.
   void create_sandboxes(const ask::create_sandboxes& ask);
+  result<void> room_for(unsigned n) const;
   void spawn_sandboxes(const ask::create_sandboxes& ask, const pin_ptr& pin);
   void start_next();
   void start_ended(const pending_start& which, result<instance_started> outcome);

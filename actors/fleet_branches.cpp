@@ -1,4 +1,5 @@
 // The fleet's branches: admission, progress, end.
+#include <algorithm>
 #include <ctime>
 
 #include "actors/branch_coordinator.hpp"
@@ -8,6 +9,9 @@
 #include "base/tag.hpp"
 
 namespace coppice {
+namespace {
+constexpr std::size_t most_failed = 1000;  // that are listed until somebody deletes them
+}  // namespace
 
 // The tag that the branch will have. Errors: as control_plane::branch, before anything began.
 result<std::string> fleet::admit(const ask::branch& ask) {
@@ -118,6 +122,10 @@ void fleet::when_ended(const branch_ended& event) {
       entry.info.status = snapshot_status::failed;
       entry.info.failure = failure.message();
       failed_[entry.info.tag] = entry.info;
+      if (failed_.size() > most_failed) {
+        failed_.erase(
+            std::ranges::min_element(failed_, {}, [](const auto& each) { return each.second.created_at_unix; }));
+      }
     } else {
       entry.answer(failure);
     }

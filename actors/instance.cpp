@@ -92,12 +92,13 @@ caf::result<memory_session> instance::begin_copy() {
   if (!is_legal(state_, instance_command::begin_copy)) return illegal("begin a copy");
   auto session = protected_->begin();
   if (!session) return to_caf(session.error());
-  return memory_session{share_offloaded(with_->pool, std::move(*session))};
+  return memory_session{share_offloaded(with_->slow_pool, std::move(*session))};
 }
 
 caf::result<finished> instance::pause(const pause_vm& ask) {
   if (!is_legal(state_, instance_command::pause)) return illegal("pause");
   state_ = instance_state::pausing;
+  oldest_attempt_ = ++resume_attempt_;
   auto promise = make_response_promise<finished>();
   call(api_requests::pause(), ask.deadline, [this, promise](result<api_reply> answer) mutable {
     if (!answer) {
@@ -138,19 +139,23 @@ caf::result<finished> instance::resume(const resume_vm& ask) {
   if (resuming_.pending()) return to_caf({errc::conflict, 0, spec_.id + " is being resumed already"});
   resuming_ = make_response_promise<finished>();
   auto promise = resuming_;
-  const auto attempt = ++resume_attempt_;
-  call(api_requests::resume(), ask.deadline, [this, attempt](result<api_reply> answer) {
-    when_resumed(attempt, answer ? result<void>{} : result<void>{answer.error()});
-  });
-  // The channel keeps the deadline; should it not, nobody may wait for it.
-  after(ask.deadline, [this, attempt] {
-    when_resumed(attempt, error{errc::deadline_exceeded, 0, "the VMM did not answer the resume"});
-  });
+  send_resume(ask.deadline);
   return promise;
 }
 
+void instance::send_resume(std::chrono::milliseconds deadline) {
+  const auto attempt = ++resume_attempt_;
+  call(api_requests::resume(), deadline, [this, attempt](result<api_reply> answer) {
+    when_resumed(attempt, answer ? result<void>{} : result<void>{answer.error()});
+  });
+  // The channel keeps the deadline; should it not, nobody may wait for it.
+  after(deadline, [this, attempt] {
+    when_resumed(attempt, error{errc::deadline_exceeded, 0, "the VMM did not answer the resume"});
+  });
+}
+
 void instance::when_resumed(std::uint64_t attempt, result<void> outcome) {
-  if (state_ == instance_state::gone || state_ == instance_state::running) return;
+  if (state_ == instance_state::gone || state_ == instance_state::running || attempt < oldest_attempt_) return;
   if (outcome) return running_again();  // an older attempt's late success is a success
   if (attempt != resume_attempt_) return;
   ++resume_attempt_;  // its timer and its late failure are stale
@@ -161,21 +166,16 @@ void instance::when_resumed(std::uint64_t attempt, result<void> outcome) {
     send(spec_.fleet, instance_stuck{spec_.id, true});
   }
   if (resuming_.pending()) resuming_.deliver(to_caf(outcome.error()));
-  after(backoff_, [this] { retry_resume(); });
+  after(backoff_, [this, attempt = resume_attempt_] {
+    if (attempt == resume_attempt_) retry_resume();  // else it has run since, and may be paused again
+  });
   backoff_ = std::min(backoff_ * 2, last_backoff);
 }
 
 void instance::retry_resume() {
   if (state_ == instance_state::gone || state_ == instance_state::running) return;
   if (backoff_ < first_backoff) backoff_ = first_backoff;
-  const auto attempt = ++resume_attempt_;
-  const auto deadline = with_->deadlines.of(branch_step::resume);
-  call(api_requests::resume(), deadline, [this, attempt](result<api_reply> answer) {
-    when_resumed(attempt, answer ? result<void>{} : result<void>{answer.error()});
-  });
-  after(deadline, [this, attempt] {
-    when_resumed(attempt, error{errc::deadline_exceeded, 0, "the VMM did not answer the resume"});
-  });
+  send_resume(with_->deadlines.of(branch_step::resume));
 }
 
 void instance::running_again() {

@@ -67,6 +67,7 @@ class instance final : public instance_handle::base {
   caf::result<finished> resume(const resume_vm& ask);
   caf::result<finished> stop();
   void when_resumed(std::uint64_t attempt, result<void> outcome);
+  void send_resume(std::chrono::milliseconds deadline);
   void retry_resume();
   void running_again();
   void when_exited(const exit_status& status);
@@ -75,10 +76,10 @@ class instance final : public instance_handle::base {
   // Sends one API request; `then` runs in this actor.
   void call(api_request request, std::chrono::milliseconds deadline, std::function<void(result<api_reply>)> then);
   void after(std::chrono::milliseconds delay, std::function<void()> body);
-  // Runs `work` in the pool, `then` with its result in this actor.
+  // Runs `work` in the pool that is `where`, `then` with its result in this actor.
   template <class Work, class Done>
-  void offload(Work work, Done then) {
-    with_->pool->post([self = instance_handle(this), work = std::move(work), then = std::move(then)]() mutable {
+  void offload(executor& where, Work work, Done then) {
+    where.post([self = instance_handle(this), work = std::move(work), then = std::move(then)]() mutable {
       run_in(self, [then = std::move(then), answer = work()]() mutable { then(std::move(answer)); });
     });
   }
@@ -102,7 +103,8 @@ class instance final : public instance_handle::base {
   record_ptr diff_base_;                         // not pinned: a base that was deleted makes the next diff a full one
   std::string no_base_;
 
-  std::uint64_t resume_attempt_ = 0;  // answers of older attempts are stale
+  std::uint64_t resume_attempt_ = 0;  // failures of older attempts are stale
+  std::uint64_t oldest_attempt_ = 0;  // older ones were sent before the latest pause: they say nothing about it
   caf::typed_response_promise<finished> resuming_;
   std::chrono::milliseconds backoff_{};
   bool stopping_ = false;

@@ -27,9 +27,12 @@ result<std::shared_ptr<guest_memory>> load_ram(const std::string& id, const snap
 
 caf::typed_response_promise<instance_started> instance::start() {
   starting_ = make_response_promise<instance_started>();
-  offload([with = with_, spec = spec_, live = live_, self = instance_handle(this),
-           this] { return prepare(*with, spec, live, self, this); },
-          [this](result<prepared> ready) { when_prepared(std::move(ready)); });
+  offload(
+      *with_->slow_pool,
+      [with = with_, spec = spec_, live = live_, self = instance_handle(this), this] {
+        return prepare(*with, spec, live, self, this);
+      },
+      [this](result<prepared> ready) { when_prepared(std::move(ready)); });
   return starting_;
 }
 
@@ -124,7 +127,7 @@ void instance::listen_for_uffd() {
     });
     return finished{};
   };
-  offload(std::move(listen), [this](finished) { ask_for_uffd(); });
+  offload(*with_->pool, std::move(listen), [this](finished) { ask_for_uffd(); });
 }
 
 void instance::ask_for_uffd() {
@@ -160,14 +163,15 @@ void instance::started() {
 void instance::start_failed(error failure) {
   if (state_ == instance_state::gone) return;
   state_ = instance_state::gone;
-  offload([log = folder_.log_file()] { return log_tail(log); },
-          [this, failure = std::move(failure)](const std::string& tail) mutable {
-            failure.context = "start " + spec_.id + ": " + failure.context;
-            if (!tail.empty()) failure.context += "; its log ends: " + tail;
-            const auto reason = to_caf(failure);
-            if (starting_.pending()) starting_.deliver(reason);
-            quit(reason);
-          });
+  offload(
+      *with_->pool, [log = folder_.log_file()] { return log_tail(log); },
+      [this, failure = std::move(failure)](const std::string& tail) mutable {
+        failure.context = "start " + spec_.id + ": " + failure.context;
+        if (!tail.empty()) failure.context += "; its log ends: " + tail;
+        const auto reason = to_caf(failure);
+        if (starting_.pending()) starting_.deliver(reason);
+        quit(reason);
+      });
 }
 
 }  // namespace coppice

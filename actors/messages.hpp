@@ -47,6 +47,7 @@ struct staging {
   std::mutex in_use;                  // held by whatever works on it in the pool
   std::atomic<bool> given_up{false};  // set by the undo: a publish that ends late is taken back
   std::unique_ptr<staged_snapshot> staged;
+  std::string published_tag;  // once it is a snapshot
   unique_fd image;
   std::filesystem::path directory;
   std::filesystem::path memory_path;

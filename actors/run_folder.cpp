@@ -19,9 +19,9 @@ result<void> check_run_dir(const std::filesystem::path& run_dir) {
 
 std::string log_tail(const std::filesystem::path& log_file) {
   constexpr std::size_t most = 600;
-  auto text = read_text_file(log_file);
+  auto text = read_file_end(log_file, most);
   if (!text) return {};
-  auto tail = text->size() > most ? text->substr(text->size() - most) : *text;
+  auto tail = *std::move(text);
   while (!tail.empty() && tail.back() == '\n') tail.pop_back();
   std::replace_if(
       tail.begin(), tail.end(), [](char c) { return static_cast<unsigned char>(c) < ' '; }, '|');

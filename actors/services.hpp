@@ -30,6 +30,8 @@ struct services {
   std::filesystem::path run_dir;  // a folder per VM below it: sockets and logs
   branch_deadlines deadlines;
   daemon_limits limits;
+  // For what may take seconds or more, so that it holds up nothing of a branch: loading RAM, verifying, composing.
+  std::shared_ptr<executor> slow_pool = pool;
   std::shared_ptr<event_hub> events = std::make_shared<event_hub>();  // the fleet tells it of each change
 };
 using services_ptr = std::shared_ptr<const services>;

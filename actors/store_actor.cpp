@@ -35,6 +35,7 @@ result<published_snapshot> publish(const services& with, const publish_snapshot&
       spdlog::error("snapshot '{}' was given up but can't be removed: {}", published->tag, removed.error().message());
     return error{errc::cancelled, 0, "the branch was undone while it was published"};
   }
+  ask.staged->published_tag = published->tag;
   return published_snapshot{std::make_shared<const snapshot_record>(std::move(*published))};
 }
 
@@ -67,9 +68,9 @@ result<finished> compose(const compose_image& ask) {
 }  // namespace
 
 template <class T, class F>
-caf::typed_response_promise<T> store_actor::offload(F work) {
+caf::typed_response_promise<T> store_actor::offload(executor& where, F work) {
   auto promise = this->make_response_promise<T>();
-  with_->pool->post([self = store_handle(this), promise, work = std::move(work)]() mutable {
+  where.post([self = store_handle(this), promise, work = std::move(work)]() mutable {
     run_in(self, [promise, answer = work()]() mutable {
       if (answer)
         promise.deliver(std::move(*answer));
@@ -84,35 +85,38 @@ store_actor::behavior_type store_actor::make_behavior() {
   return {
       [](const continuation& next) { next.what->run(); },
       [this](const reserve_snapshot& ask) {
-        return offload<reservation>([with = with_, ask] { return reserve(*with, ask); });
+        return offload<reservation>(*with_->pool, [with = with_, ask] { return reserve(*with, ask); });
       },
       [this](const publish_snapshot& ask) {
-        return offload<published_snapshot>([with = with_, ask] { return publish(*with, ask); });
+        return offload<published_snapshot>(*with_->pool, [with = with_, ask] { return publish(*with, ask); });
       },
       [this](const drop_staging& ask) {
-        return offload<finished>([ask]() -> result<finished> {
+        return offload<finished>(*with_->pool, [with = with_, ask]() -> result<finished> {
           const std::lock_guard lock(ask.staged->in_use);
           ask.staged->image.reset();
           ask.staged->staged.reset();
+          // Published while the undo was on its way: nobody may find it.
+          if (!ask.staged->published_tag.empty()) COPPICE_TRY(with->store.remove(ask.staged->published_tag));
           return finished{};
         });
       },
-      [this](const compose_image& ask) { return offload<finished>([ask] { return compose(ask); }); },
+      [this](const compose_image& ask) { return offload<finished>(*with_->slow_pool, [ask] { return compose(ask); }); },
       [this](const pin_snapshot& ask) {
-        return offload<pinned_snapshot>([with = with_, ask] { return pin(*with, ask); });
+        return offload<pinned_snapshot>(*with_->pool, [with = with_, ask] { return pin(*with, ask); });
       },
       [this](const remove_snapshot& ask) {
-        return offload<finished>([with = with_, ask]() -> result<finished> {
+        return offload<finished>(*with_->pool, [with = with_, ask]() -> result<finished> {
           COPPICE_TRY(with->store.remove(ask.tag));
           return finished{};
         });
       },
       [this](const list_snapshots&) {
         return offload<snapshot_list>(
-            [with = with_]() -> result<snapshot_list> { return snapshot_list{with->store.list()}; });
+            *with_->pool, [with = with_]() -> result<snapshot_list> { return snapshot_list{with->store.list()}; });
       },
       [this](const verify_snapshot& ask) {
-        return offload<verify_report>([with = with_, ask] { return verify_image(with->store, ask.tag); });
+        return offload<verify_report>(*with_->slow_pool,
+                                      [with = with_, ask] { return verify_image(with->store, ask.tag); });
       },
   };
 }

@@ -15,9 +15,9 @@ class store_actor final : public store_handle::base {
   const char* name() const override { return "store"; }
 
  private:
-  // Runs `work` (result<T>()) in the pool; the answer to the present request is its result.
+  // Runs `work` (result<T>()) in the pool that is `where`; the answer to the present request is its result.
   template <class T, class F>
-  caf::typed_response_promise<T> offload(F work);
+  caf::typed_response_promise<T> offload(executor& where, F work);
 
   const services_ptr with_;
 };

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <array>
 
 namespace coppice {
@@ -48,6 +49,17 @@ result<std::string> read_text_file(const std::filesystem::path& path) {
     if (got == 0) return text;
     text.append(chunk.data(), static_cast<std::size_t>(got));
   }
+}
+
+result<std::string> read_file_end(const std::filesystem::path& path, std::size_t most) {
+  auto fd = open_file(path, O_RDONLY);
+  if (!fd) return std::move(fd).error();
+  const off_t size = ::lseek(fd->get(), 0, SEEK_END);
+  if (size < 0) return errno_error("size of " + path.string());
+  std::string text(std::min(most, static_cast<std::size_t>(size)), '\0');
+  COPPICE_TRY(
+      read_all_at(fd->get(), std::as_writable_bytes(std::span(text)), static_cast<std::uint64_t>(size) - text.size()));
+  return text;
 }
 
 result<void> write_text_file(const std::filesystem::path& path, std::string_view text) {

@@ -25,6 +25,9 @@ result<void> read_all_at(int fd, std::span<std::byte> data, std::uint64_t offset
 // The whole file as text. Errors: not_found, io.
 result<std::string> read_text_file(const std::filesystem::path& path);
 
+// The last `most` bytes of a file, or all of it. Errors: not_found, io.
+result<std::string> read_file_end(const std::filesystem::path& path, std::size_t most);
+
 // Creates or replaces `path` with `text`, and makes its content durable. Errors: no_space, io.
 result<void> write_text_file(const std::filesystem::path& path, std::string_view text);
 

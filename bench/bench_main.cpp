@@ -21,6 +21,7 @@
 #include "bench/parsing.hpp"
 #include "bench/report.hpp"
 #include "bench/soak_bench.hpp"
+#include "cli/exit_codes.hpp"
 
 namespace coppice::bench {
 namespace {
@@ -50,17 +51,15 @@ int run_report(const CLI::App& app, const common_settings& common,
   const auto outcome = job(made, environment);
   environment["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   made.set_environment(std::move(environment));
-  if (!outcome) {
-    std::cerr << "coppice-bench: " << outcome.error().message() << '\n';
-    return 1;
-  }
-  made.print(std::cout);
-  if (common.json_file.empty()) return 0;
+  if (!outcome) std::cerr << "coppice-bench: " << outcome.error().message() << '\n';
+  made.print(std::cout);  // what was measured until a failure, too
+  const int code = !outcome ? exit_failed : made.is_wrong() ? exit_bad_data : exit_ok;
+  if (common.json_file.empty()) return code;
   if (const auto written = write_text_file(common.json_file, made.to_json().dump(1) + "\n"); !written) {
     std::cerr << "coppice-bench: " << written.error().message() << '\n';
     return 1;
   }
-  return 0;
+  return code;
 }
 
 result<json> read_report(const std::string& path) {
@@ -95,6 +94,9 @@ CLI::Validator parses_by(Parse parse, const char* type) {
             return parsed ? std::string() : parsed.error().message();
           },
           type};
+}
+CLI::Validator is_count() {
+  return CLI::Range(1, 100'000);
 }
 CLI::Validator is_size_list() {
   return parses_by(parse_sizes, "SIZE,...");
@@ -156,7 +158,9 @@ void add_branch(CLI::App& app, command_line& line) {
   command->add_option("--mode", line.modes, "How to branch: live, full, diff")
       ->capture_default_str()
       ->check(parses_by(parse_modes, "MODE,..."));
-  command->add_option("--branches", line.branch.branches, "Branches of each combination")->capture_default_str();
+  command->add_option("--branches", line.branch.branches, "Branches of each combination")
+      ->capture_default_str()
+      ->check(is_count());
   command->add_flag("--sparse{false}", line.branch.fill_memory, "Leave the RAM that the guest does not write to empty");
   command->callback([&line, command] {
     line.run = [&line, command] {
@@ -177,7 +181,9 @@ void add_copy(CLI::App& app, command_line& line) {
       add_benchmark(app, "copy", "The copy engine alone, beside memcpy, O_DIRECT and buffered writing", line);
   add_root(command, line);
   add_memory(command, line, "1G");
-  command->add_option("--rounds", line.copy.rounds, "How often everything is measured")->capture_default_str();
+  command->add_option("--rounds", line.copy.rounds, "How often everything is measured")
+      ->capture_default_str()
+      ->check(is_count());
   command->callback([&line, command] {
     line.run = [&line, command] {
       line.copy.memory_bytes = *parse_sizes(line.memory);
@@ -190,8 +196,12 @@ void add_copy(CLI::App& app, command_line& line) {
 void add_fault(CLI::App& app, command_line& line) {
   CLI::App* command =
       add_benchmark(app, "fault", "Write faults, one by one and in storms, beside the bare kernel", line);
-  command->add_option("--writers", line.fault.most_writers, "Most threads of a storm")->capture_default_str();
-  command->add_option("--rounds", line.fault.rounds, "How often everything is measured")->capture_default_str();
+  command->add_option("--writers", line.fault.most_writers, "Most threads of a storm")
+      ->capture_default_str()
+      ->check(is_count());
+  command->add_option("--rounds", line.fault.rounds, "How often everything is measured")
+      ->capture_default_str()
+      ->check(is_count());
   command->callback([&line, command] {
     line.run = [&line, command] {
       return run_report(*command, line.common, [&](report& to, json&) { return run_fault_bench(line.fault, to); });
@@ -205,7 +215,9 @@ void add_actors(CLI::App& app, command_line& line) {
   add_root(command, line);
   add_vmm(command, line);
   add_memory(command, line, "256M");
-  command->add_option("--branches", line.actors.branches, "Branches by each of the two")->capture_default_str();
+  command->add_option("--branches", line.actors.branches, "Branches by each of the two")
+      ->capture_default_str()
+      ->check(is_count());
   command->callback([&line, command] {
     line.run = [&line, command] {
       line.actors.memory_bytes = parse_sizes(line.memory)->front();

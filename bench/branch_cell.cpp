@@ -15,9 +15,12 @@ namespace {
 using nlohmann::json;
 using window = journal_monitor::window;
 
-constexpr std::chrono::milliseconds poll_interval{5};
+constexpr std::chrono::milliseconds poll_interval{20};  // a poll costs the daemon some of the time that is measured
 constexpr std::chrono::milliseconds breath{20};  // between a disturbance and a measurement that it must not reach
-constexpr unsigned bare_pauses = 3;              // before each branch
+// Before each branch. The quickest counts, for what the calls cost is wanted: with the guest at full speed most bare
+// calls wait for a CPU, while in a branch the pre-arm has put the guest's writes to sleep.
+constexpr unsigned bare_pauses = 8;
+constexpr std::size_t enough_for_p99 = 100;
 constexpr std::chrono::milliseconds shortest_idle{20};
 constexpr std::chrono::milliseconds longest_idle{2000};
 constexpr std::chrono::seconds ready_deadline{300};
@@ -59,10 +62,7 @@ result<void> branch_cell::measure(unsigned number) {
   const auto idle = measure_idle();
   if (!idle) return idle.error();
   // Right before the branch, when what verified and removed the last image has come to rest.
-  for (unsigned i = 0; i < bare_pauses; ++i) {
-    COPPICE_TRY(measure_bare());
-    std::this_thread::sleep_for(breath);
-  }
+  COPPICE_TRY(measure_bare());
   const std::string tag = mode_ + "-" + std::to_string(number);
   // Every other branch answers at the resume, which tells when its copy began; the others tell when it was ready.
   const bool wait = number % 2 == 1;
@@ -86,12 +86,17 @@ result<void> branch_cell::measure(unsigned number) {
 result<void> branch_cell::measure_bare() {
   const std::filesystem::path vmstate = "/dev/shm/coppice-bench-" + std::to_string(::getpid()) + "-vmstate";
   const temporary_file removed_after(vmstate);
-  const auto times = time_bare_pause(*vmm_, vmstate);
-  if (!times) return times.error();
-  figures_.bare_pause.push_back(times->pause_us);
-  figures_.bare_snapshot.push_back(times->snapshot_us);
-  figures_.bare_resume.push_back(times->resume_us);
-  figures_.bare_sum.push_back(times->sum_us());
+  std::optional<bare_pause> quickest;
+  for (unsigned i = 0; i < bare_pauses; ++i) {
+    const auto times = time_bare_pause(*vmm_, vmstate);
+    if (!times) return times.error();
+    if (!quickest || times->sum_us() < quickest->sum_us()) quickest = *times;
+    std::this_thread::sleep_for(breath);
+  }
+  figures_.bare_pause.push_back(quickest->pause_us);
+  figures_.bare_snapshot.push_back(quickest->snapshot_us);
+  figures_.bare_resume.push_back(quickest->resume_us);
+  figures_.bare_sum.push_back(quickest->sum_us());
   return {};
 }
 
@@ -173,7 +178,7 @@ void branch_cell::add_to(report& to) const {
   add_stall(to, cell);
   if (mode_ == "live") add_copy(to, cell);
   to.add({cell, "ready_ms", better::lower, figures_.ready_ms});
-  to.add({cell, "bad_pages", better::lower, {figures_.bad_pages}, at_most(0)});
+  to.add({cell, "bad_pages", better::lower, {figures_.bad_pages}, never()});
 }
 
 void branch_cell::add_pause(report& to, const std::string& cell) const {
@@ -190,8 +195,8 @@ void branch_cell::add_pause(report& to, const std::string& cell) const {
   if (mode_ != "live") return;
   const double bare = median_of(f.bare_sum);
   to.add({cell, "median_total_to_bare", better::lower, {median_of(f.total) / bare}, at_most(median_pause_target)});
+  if (f.total.size() < enough_for_p99) return;
   to.add({cell, "p99_total_to_median_bare", better::lower, {p99_of(f.total) / bare}, at_most(p99_pause_target)});
-  to.add({cell, "p99_total_to_p99_bare", better::lower, {p99_of(f.total) / p99_of(f.bare_sum)}});
 }
 
 void branch_cell::add_stall(report& to, const std::string& cell) const {
@@ -210,6 +215,7 @@ void branch_cell::add_stall(report& to, const std::string& cell) const {
           better::lower,
           {median_of(f.stall) - idle},
           wanted(small ? median_stall_target : large_median_stall_target)});
+  if (f.stall.size() < enough_for_p99) return;
   to.add({cell,
           "p99_stall_above_median_idle_us",
           better::lower,

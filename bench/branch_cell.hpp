@@ -27,7 +27,7 @@ class branch_cell {
     clock::time_point asked, answered, ready;
     nlohmann::json info;
   };
-  // In microseconds unless the name says otherwise; at most one value a branch, but for the bare calls.
+  // In microseconds unless the name says otherwise; at most one value a branch.
   struct measured {
     std::vector<double> pause, snapshot, rearm, resume, total;
     std::vector<double> bare_pause, bare_snapshot, bare_resume, bare_sum;

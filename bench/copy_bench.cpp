@@ -157,7 +157,7 @@ void copy_cell::add_to(report& to) const {
   to.add({cell, "engine_to_new_tmpfs_gb_per_s", better::higher, f.engine_tmpfs_new});
   to.add({cell, "prearm_us", better::lower, f.prearm_us});
   to.add({cell, "rearm_untouched_us", better::lower, f.rearm_us});
-  to.add({cell, "bad_pages", better::lower, {static_cast<double>(bad_pages_)}, at_most(0)});
+  to.add({cell, "bad_pages", better::lower, {static_cast<double>(bad_pages_)}, never()});
 }
 
 }  // namespace

@@ -31,6 +31,10 @@ statistics statistics_of(const figure& one) {
   return summarize(one.values, one.direction == better::lower || one.direction == better::lower_baseline);
 }
 
+bool missed(const figure& one) {
+  return one.wanted && !one.wanted->met_by(statistics_of(one).median);
+}
+
 json to_json(const figure& one) {
   const statistics all = statistics_of(one);
   json value = {{"cell", one.cell},     {"name", one.name},  {"better", name_of(one.direction)},
@@ -62,8 +66,11 @@ void report::add(figure one) {
 }
 
 unsigned report::missed_targets() const {
-  return static_cast<unsigned>(std::ranges::count_if(
-      figures_, [](const figure& one) { return one.wanted && !one.wanted->met_by(statistics_of(one).median); }));
+  return static_cast<unsigned>(std::ranges::count_if(figures_, missed));
+}
+
+bool report::is_wrong() const {
+  return std::ranges::any_of(figures_, [](const figure& one) { return missed(one) && one.wanted->required; });
 }
 
 json report::to_json() const {

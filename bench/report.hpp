@@ -14,7 +14,8 @@ namespace coppice::bench {
 // What a figure's median has to keep.
 struct target {
   double limit = 0;
-  bool at_most = true;  // else at least
+  bool at_most = true;    // else at least
+  bool required = false;  // missed: not slow, but wrong
 
   bool met_by(double value) const noexcept { return at_most ? value <= limit : value >= limit; }
 };
@@ -23,6 +24,11 @@ inline target at_most(double limit) {
 }
 inline target at_least(double limit) {
   return {limit, false};
+}
+
+// No such thing may happen, however slow the machine: a run in which one did is wrong.
+inline target never() {
+  return {0, true, true};
 }
 
 // Which direction is good, and so on which side the tails lie. Of a baseline (what the machine does without Coppice)
@@ -50,6 +56,8 @@ class report {
 
   const std::vector<figure>& figures() const noexcept { return figures_; }
   unsigned missed_targets() const;
+  // A target that is required was missed.
+  bool is_wrong() const;
 
   // {"benchmark", "environment", "settings", "missed_targets", "figures": [{"cell", "name", "better", "count",
   // "median", "p90", ..., "values", "target": {"limit", "at_most", "met"}}]}

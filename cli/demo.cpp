@@ -148,9 +148,10 @@ result<void> demo::run() {
   auto outcome = do_everything();
   auto stopped = daemon_->stop(stop_deadline);
   daemon_pid = 0;
+  if (!outcome.ok() && interrupted) return error{errc::cancelled, 0, "interrupted"};
   if (!outcome.ok()) {
     const auto log = read_text_file(root->path() / "coppiced.log");
-    if (log.ok() && !interrupted)
+    if (log.ok())
       err_ << "--- end of coppiced's log\n"
            << log->substr(log->size() - std::min<std::size_t>(log->size(), 3000)) << "---\n";
     return outcome;

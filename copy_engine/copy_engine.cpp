@@ -80,8 +80,9 @@ class session final : public copy_session {
   }
 
   void abort(std::function<void()> done) override {
-    threads_->faults->post([threads = threads_, &copier = copier_, branch = branch_, done = std::move(done)] {
-      threads->faults->detach(*branch, [&copier, branch, done] {
+    // ~session waits for this: it need not, and must not, own the threads.
+    threads_->faults->post([&faults = *threads_->faults, &copier = copier_, branch = branch_, done = std::move(done)] {
+      faults.detach(*branch, [&copier, branch, done] {
         copier.post([&copier, branch, done] {
           copier.end(branch, {errc::cancelled, 0, "the branch was given up"}, done);
         });
@@ -108,11 +109,9 @@ class attached_memory final : public protected_memory {
   ~attached_memory() override {
     const auto left = run_and_wait(*threads_->faults, [this] { return threads_->faults->detach_vm(*vm_); });
     for (const auto& branch : left) {
-      for (const auto& copier : threads_->copiers) {
-        copier->post([&copier = *copier, branch] {
-          copier.end(branch, {errc::unavailable, 0, "the VM is gone"}, [] {});
-        });
-      }
+      copier_.post([&copier = copier_, branch] {
+        copier.end(branch, {errc::unavailable, 0, "the VM is gone"}, [] {});
+      });
     }
   }
 

@@ -27,6 +27,7 @@ struct write_operation {
   copy_job* job = nullptr;
   std::uint64_t offset = 0;               // of what is still to be written
   std::vector<iovec> parts;               // what is still to be written
+  bool is_direct = false;                 // submitted with O_DIRECT
   std::size_t first_page = 0, pages = 0;  // bulk: the run of claimed pages
   std::vector<capture_write> captures;    // a capture write: its pages
   std::vector<capture_write> overwrites;  // bulk: pages captured while this write was in flight, to be written after it

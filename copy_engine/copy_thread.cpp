@@ -32,6 +32,10 @@ bool is_on_fuse(int fd) {
   return ::fstatfs(fd, &system) == 0 && system.f_type == FUSE_SUPER_MAGIC;
 }
 
+bool is_direct(int fd) {
+  return (::fcntl(fd, F_GETFL) & O_DIRECT) != 0;
+}
+
 // Drops the first `written` bytes.
 void advance(write_operation& operation, std::uint64_t written) {
   operation.offset += written;
@@ -80,14 +84,10 @@ void copy_thread::run() {
     tasks_.run_all();
     const auto more_in = pump();
     close_finished_jobs();
+    faults_->notify_released();  // by a completion, or by what needed no write
     wait_for_events(stopping_ ? std::chrono::nanoseconds(0) : more_in);
     io_uring_cqe* completion = nullptr;
-    bool completed = false;
-    while (::io_uring_peek_cqe(&ring_, &completion) == 0) {
-      handle(completion);
-      completed = true;
-    }
-    if (completed) faults_->notify_released();
+    while (::io_uring_peek_cqe(&ring_, &completion) == 0) handle(completion);
   }
 }
 
@@ -103,7 +103,7 @@ void copy_thread::wait_for_events(std::optional<std::chrono::nanoseconds> at_mos
 }
 
 void copy_thread::listen_for_wakeup() {
-  io_uring_sqe* const entry = ::io_uring_get_sqe(&ring_);
+  io_uring_sqe* const entry = next_entry();
   ::io_uring_prep_poll_add(entry, tasks_.fd(), POLLIN);
   ::io_uring_sqe_set_data(entry, nullptr);
 }
@@ -126,7 +126,10 @@ bool copy_thread::may_write_more(const copy_job& job) const noexcept {
 
 std::optional<std::chrono::nanoseconds> copy_thread::pump() {
   std::optional<std::chrono::nanoseconds> more_in;
-  for (const auto& job : jobs_) {
+  auto next = jobs_.begin();
+  for (std::size_t left = jobs_.size(); left > 0; --left) {
+    const auto at = next++;
+    const auto job = *at;
     if (job->stage != job_stage::copying || job->failure) continue;
     drain_captures(*job);  // never held up by the limits: bounce memory is scarcer
     if (!may_write_more(*job)) continue;
@@ -134,6 +137,7 @@ std::optional<std::chrono::nanoseconds> copy_thread::pump() {
     auto wait = std::max(job->limit.wait_at(now), host_limit_.wait_at(now));
     if (wait.count() == 0) {
       pump_bulk(*job);
+      jobs_.splice(jobs_.end(), jobs_, at);  // the others come first next time: a limit of the host is shared
       if (!may_write_more(*job)) continue;
     }
     more_in = std::min(more_in.value_or(wait), wait);
@@ -193,12 +197,18 @@ void copy_thread::submit(copy_job& job, write_operation operation) {
   }
 }
 
-void copy_thread::queue_write(write_operation& operation) {
+io_uring_sqe* copy_thread::next_entry() {
   io_uring_sqe* entry = ::io_uring_get_sqe(&ring_);
   while (entry == nullptr) {  // the submission queue is full: hand it over
     ::io_uring_submit(&ring_);
     entry = ::io_uring_get_sqe(&ring_);
   }
+  return entry;
+}
+
+void copy_thread::queue_write(write_operation& operation) {
+  io_uring_sqe* const entry = next_entry();
+  operation.is_direct = is_direct(operation.job->image.get());
   ::io_uring_prep_writev(entry, operation.job->image.get(), operation.parts.data(),
                          static_cast<unsigned>(operation.parts.size()), operation.offset);
   if (operation.job->submission_may_block) ::io_uring_sqe_set_flags(entry, IOSQE_ASYNC);
@@ -215,7 +225,7 @@ void copy_thread::handle(io_uring_cqe* completion) {
   }
   copy_job& job = *operation->job;
   const bool retry = outcome == -EAGAIN || outcome == -EINTR;
-  if (outcome == -EINVAL && (::fcntl(job.image.get(), F_GETFL) & O_DIRECT) != 0) {
+  if (outcome == -EINVAL && operation->is_direct) {
     ::fcntl(job.image.get(), F_SETFL, ::fcntl(job.image.get(), F_GETFL) & ~O_DIRECT);  // not on this file system
     return queue_write(*operation);
   }
@@ -321,7 +331,7 @@ void copy_thread::close_finished_jobs() {
     if (job->stage != job_stage::detached || !job->in_flight.empty()) continue;
     jobs_.remove(job);
     release_captures(*job->branch);
-    faults_->post([this] { faults_->pool().trim(); });
+    faults_->post([this] { faults_->trim_pool(); });
     if (job->failure) {
       job->done(std::move(*job->failure));
     } else {

@@ -54,6 +54,7 @@ class copy_thread {
   void pump_bulk(copy_job& job);
   void submit(copy_job& job, write_operation operation);
   void queue_write(write_operation& operation);
+  io_uring_sqe* next_entry();
   void listen_for_wakeup();
   void handle(io_uring_cqe* completion);
   void operation_done(write_operation& operation);

@@ -121,6 +121,8 @@ std::vector<std::shared_ptr<epoch>> fault_thread::detach_vm(attached_vm& vm) {
   deferred_.fetch_sub(vm.deferred_faults.size(), std::memory_order_relaxed);
   vm.deferred_faults.clear();
   const auto keep_alive = vms_.extract(vm.uffd.get());
+  // A child that is being forked may hold a copy of it: close alone would not end the watch.
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, vm.uffd.get(), nullptr);
   vm.uffd.reset();
   end_unprotect(vm);
   return epochs;
@@ -137,6 +139,11 @@ void fault_thread::begin_prearm(const std::shared_ptr<epoch>& branch, copy_sessi
   branch->step_done = std::move(done);
   branch->vm->epochs.push_back(branch);
   end_unprotect(*branch->vm);  // an earlier branch's protection serves this one
+}
+
+void fault_thread::trim_pool() {
+  const auto is_branched = [](const auto& entry) { return !entry.second->epochs.empty(); };
+  if (std::none_of(vms_.begin(), vms_.end(), is_branched)) pool_.trim();
 }
 
 bool fault_thread::run_slice() {

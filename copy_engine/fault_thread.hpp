@@ -29,6 +29,8 @@ class fault_thread {
     if (deferred_.load() > 0) tasks_.wake();
   }
   bounce_pool& pool() noexcept { return pool_; }
+  // Gives bounce memory back, unless a VM is being branched: its faults would wait for that.
+  void trim_pool();
 
   result<void> attach(const std::shared_ptr<attached_vm>& vm);
   // Closes the uffd (the kernel lifts all protection) and detaches the VM's epochs, which it returns.

@@ -53,6 +53,7 @@ result<std::unique_ptr<staged_snapshot>> disk_store::reserve(const std::string& 
     return error{errc::invalid_argument, 0,
                  "a snapshot of " + std::to_string(memory_bytes) + " bytes of RAM: must be a multiple of 4096"};
   }
+  std::string name;
   {
     const std::lock_guard lock(state_->mutex);
     if (state_->ready.contains(tag)) return taken(tag, "exists already");
@@ -61,9 +62,10 @@ result<std::unique_ptr<staged_snapshot>> disk_store::reserve(const std::string& 
       return taken(tag, "has left " + state_->directory_of(tag).string() + ", which can't be read or is being removed");
     }
     COPPICE_TRY(check_space(tag, memory_bytes));
-    state_->staging.emplace(tag, memory_bytes + vmstate_allowance);
+    name = tag + "-" + std::to_string(++state_->reservations);
+    state_->staging.emplace(tag, store_state::reservation{memory_bytes + vmstate_allowance, state_->staging_of(name)});
   }
-  auto staged = std::make_unique<disk_staging>(state_, tag, memory_bytes);
+  auto staged = std::make_unique<disk_staging>(state_, tag, name, memory_bytes);
   COPPICE_TRY(staged->create_files());
   return std::unique_ptr<staged_snapshot>(std::move(staged));
 }

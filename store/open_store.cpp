@@ -108,8 +108,8 @@ store_state::~store_state() {
 std::uint64_t store_state::outstanding_bytes() const {
   std::uint64_t outstanding = 0;
   for (const auto& [tag, reserved] : staging) {
-    const std::uint64_t written = allocated_bytes(staging_of(tag) / "memory.bin");
-    if (reserved > written) outstanding += reserved - written;
+    const std::uint64_t written = allocated_bytes(reserved.directory / "memory.bin");
+    if (reserved.bytes > written) outstanding += reserved.bytes - written;
   }
   return outstanding;
 }

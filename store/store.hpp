@@ -44,7 +44,7 @@ class staged_snapshot {
  public:
   virtual ~staged_snapshot() = default;
   virtual const std::string& tag() const noexcept = 0;
-  virtual std::filesystem::path directory() const = 0;    // <root>/snapshots/.staging-<tag>
+  virtual std::filesystem::path directory() const = 0;    // <root>/snapshots/.staging-<tag>-<number>
   virtual std::filesystem::path memory_path() const = 0;  // in directory(), exists with its full size, all hole
   virtual std::filesystem::path vmstate_path()
       const = 0;  // on tmpfs, so that the VMM's fsync in the pause costs nothing

@@ -38,10 +38,15 @@ struct store_state {
   root_lock lock;
 
   mutable std::mutex mutex;
-  std::map<std::string, ready_snapshot> ready;   // by tag
-  std::map<std::string, std::uint64_t> staging;  // by tag: bytes reserved
-  std::set<std::string> blocked;                 // tags of unreadable snapshots, and of those being removed
-  std::uint64_t removals = 0;                    // makes the names of removed snapshots unique
+  std::map<std::string, ready_snapshot> ready;  // by tag
+  struct reservation {
+    std::uint64_t bytes = 0;
+    std::filesystem::path directory;
+  };
+  std::map<std::string, reservation> staging;  // by tag
+  std::uint64_t reservations = 0;              // numbers them: a late VMM must not write into its successor's files
+  std::set<std::string> blocked;               // tags of unreadable snapshots, and of those being removed
+  std::uint64_t removals = 0;                  // makes the names of removed snapshots unique
 
   store_state() = default;
   store_state(const store_state&) = delete;
@@ -49,11 +54,12 @@ struct store_state {
   ~store_state();  // removes the tmpfs folder
 
   std::filesystem::path directory_of(const std::string& tag) const { return snapshots / tag; }
-  std::filesystem::path staging_of(const std::string& tag) const {
-    return snapshots / (std::string(staging_prefix) + tag);
+  // `name`: the tag and the reservation's number
+  std::filesystem::path staging_of(const std::string& name) const {
+    return snapshots / (std::string(staging_prefix) + name);
   }
-  std::filesystem::path staged_vmstate_of(const std::string& tag) const {
-    return vmstates.empty() ? staging_of(tag) / "vmstate" : vmstates / (tag + ".vmstate");
+  std::filesystem::path staged_vmstate_of(const std::string& name) const {
+    return vmstates.empty() ? staging_of(name) / "vmstate" : vmstates / (name + ".vmstate");
   }
 
   // Bytes reserved that are not written yet: what is written is missing from the free space already.
@@ -65,16 +71,16 @@ struct store_state {
 class disk_staging final : public staged_snapshot {
  public:
   // REQUIRES: the tag stands in state->staging
-  disk_staging(std::shared_ptr<store_state> state, std::string tag, std::uint64_t memory_bytes)
-      : state_(std::move(state)), tag_(std::move(tag)), memory_bytes_(memory_bytes) {}
+  disk_staging(std::shared_ptr<store_state> state, std::string tag, std::string name, std::uint64_t memory_bytes)
+      : state_(std::move(state)), tag_(std::move(tag)), name_(std::move(name)), memory_bytes_(memory_bytes) {}
   disk_staging(const disk_staging&) = delete;
   disk_staging& operator=(const disk_staging&) = delete;
   ~disk_staging() override;
 
   const std::string& tag() const noexcept override { return tag_; }
-  std::filesystem::path directory() const override { return state_->staging_of(tag_); }
+  std::filesystem::path directory() const override { return state_->staging_of(name_); }
   std::filesystem::path memory_path() const override { return directory() / "memory.bin"; }
-  std::filesystem::path vmstate_path() const override { return state_->staged_vmstate_of(tag_); }
+  std::filesystem::path vmstate_path() const override { return state_->staged_vmstate_of(name_); }
 
   std::uint64_t memory_bytes() const noexcept { return memory_bytes_; }
   const std::shared_ptr<store_state>& state() const noexcept { return state_; }
@@ -90,6 +96,7 @@ class disk_staging final : public staged_snapshot {
 
   std::shared_ptr<store_state> state_;
   std::string tag_;
+  std::string name_;  // of its files
   std::uint64_t memory_bytes_;
 };
 

@@ -25,9 +25,8 @@ result<api_reply> call_and_wait(api_channel& api, api_request request) {
 
 std::string end_of_log(const std::filesystem::path& log) {
   constexpr std::size_t enough = 600;
-  const auto text = read_text_file(log);
-  if (!text || text->empty()) return " (it wrote nothing)";
-  return "; it wrote: " + text->substr(text->size() - std::min(text->size(), enough));
+  const auto text = read_file_end(log, enough);
+  return !text || text->empty() ? " (it wrote nothing)" : "; it wrote: " + *text;
 }
 
 // Calls `request` until the process listens.

@@ -201,6 +201,26 @@ TEST_F(live_branch, whose_parent_can_not_be_resumed_leaves_it_stuck_until_it_can
   expect_next_branch_works();
 }
 
+TEST_F(live_branch, is_not_resumed_by_a_retry_that_was_due_for_the_one_before) {
+  with.what->orders["resume"] = conduct::late;
+  auto first = with.branch(parent, "b1");
+  for (int i = 0; i < 100 && with.sandboxes().front().state != sandbox_state::stuck; ++i) with.pass(milliseconds(5));
+  ASSERT_EQ(with.sandboxes().front().state, sandbox_state::stuck);
+  with.what->orders = {{"snapshot", conduct::late}};
+  with.what->release();  // it runs after all, right before the retry
+  with.settle();
+  auto second = with.branch(parent, "b2");
+  const auto resumes = with.what->count("resume");
+  with.pass(milliseconds(50));
+  EXPECT_EQ(with.what->count("resume"), resumes);
+  EXPECT_EQ(with.what->vm_states.begin()->second, "Paused");
+  with.what->orders.clear();
+  with.what->release();
+  with.settle();
+  ASSERT_TRUE(second->has_value());
+  EXPECT_TRUE((*second)->ok()) << (*second)->error().message();
+}
+
 INSTANTIATE_TEST_SUITE_P(each_step, live_branch,
                          testing::Values(step_case{"reserve", "reserve"}, step_case{"prearm", "prearm"},
                                          step_case{"pause", "pause"}, step_case{"snapshot", "snapshot"},

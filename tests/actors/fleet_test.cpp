@@ -29,6 +29,19 @@ TEST(fleet, refuses_n_of_zero_or_too_large_and_unknown_snapshots) {
   EXPECT_EQ((*with.create(2))->error().code, errc::unavailable);
 }
 
+TEST(fleet, creations_at_once_do_not_pass_the_limit_of_sandboxes) {
+  rig with(true, {.sandboxes = 2});
+  with.pool->held = true;  // both are admitted before either exists
+  const auto one = with.create(2), other = with.create(2);
+  with.pool->held = false;
+  with.settle();
+  ASSERT_TRUE(one->has_value() && other->has_value());
+  EXPECT_TRUE((*one)->ok());
+  ASSERT_FALSE((*other)->ok());
+  EXPECT_EQ((*other)->error().code, errc::unavailable);
+  EXPECT_EQ(with.sandboxes().size(), 2U);
+}
+
 TEST(fleet, a_start_that_fails_in_any_stage_leaves_nothing) {
   for (const auto* stage : {"spawn", "describe", "load", "uffd", "attach", "resume"}) {
     rig with;

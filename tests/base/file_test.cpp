@@ -24,6 +24,16 @@ TEST(file, a_missing_file_is_named) {
   EXPECT_NE(text.error().message().find("/nonexistent/file"), std::string::npos);
 }
 
+TEST(file, the_end_of_a_file_is_read_without_the_rest) {
+  const temp_dir folder;
+  ASSERT_TRUE(write_text_file(folder.path() / "f", "0123456789").ok());
+  EXPECT_EQ(*read_file_end(folder.path() / "f", 4), "6789");
+  EXPECT_EQ(*read_file_end(folder.path() / "f", 40), "0123456789");
+  ASSERT_TRUE(write_text_file(folder.path() / "f", "").ok());
+  EXPECT_EQ(*read_file_end(folder.path() / "f", 4), "");
+  EXPECT_EQ(read_file_end(folder.path() / "none", 4).error().code, errc::not_found);
+}
+
 TEST(file, a_full_device_is_no_space) {
   auto full = open_file("/dev/full", O_WRONLY);
   ASSERT_TRUE(full.ok());

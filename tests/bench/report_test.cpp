@@ -45,6 +45,15 @@ TEST(report, a_target_is_met_at_its_limit_and_missed_beyond_it) {
   EXPECT_EQ(made.missed_targets(), 2U);
 }
 
+TEST(report, what_must_never_happen_makes_a_run_wrong_and_slowness_does_not) {
+  report made("test", {});
+  made.add({"", "slow_us", better::lower, {3}, at_most(2)});
+  made.add({"", "bad_pages", better::lower, {0}, never()});
+  EXPECT_FALSE(made.is_wrong());
+  made.add({"", "gaps", better::lower, {1}, never()});
+  EXPECT_TRUE(made.is_wrong());
+}
+
 TEST(report, the_table_names_targets_and_whether_they_are_met) {
   report made("copy", {});
   made.add({"1G", "engine_to_memcpy_ratio", better::higher, {0.5, 0.6, 0.7}, at_least(0.8)});

@@ -147,6 +147,20 @@ TEST_F(copy_engine_test, a_limit_of_the_host_is_shared_by_all_branches) {
   expect_within_limit(took.count(), 64 * mib);
 }
 
+TEST_F(copy_engine_test, a_limit_of_the_host_starves_no_branch) {
+  constexpr std::size_t pages = 8192;
+  START_OR_SKIP(pages, 0, {.host_bytes_per_second = 32 * mib});
+  while (vm->steps() < 12 * pages) ASSERT_TRUE(vm->runs());  // nearly every page is written
+  auto first = branch("first");
+  auto second = branch("second");
+  vm->pause();  // from here on no capture settles pages
+  ASSERT_EQ(first.outcome.wait_for(patience), std::future_status::ready);
+  EXPECT_GE(second.session->progress().settled_pages, pages / 2) << "the second must have had its share";
+  vm->resume();
+  expect_perfect(first);
+  expect_perfect(second);
+}
+
 TEST_F(copy_engine_test, a_guest_that_dies_fails_its_branches) {
   START_OR_SKIP(65536);
   auto session = *memory->begin();

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <fstream>
+#include <memory>
 
 #include "tests/e2e/daemon.hpp"
 
@@ -86,18 +87,32 @@ TEST_F(surroundings_e2e, without_userfaultfd_a_sandbox_is_refused_with_what_to_d
 TEST_F(surroundings_e2e, too_little_disk_is_said_with_what_is_needed_and_what_is_free) {
   temp_dir mount_point;
   if (::mount("tmpfs", mount_point.path().c_str(), "tmpfs", 0, "size=96m") != 0) GTEST_SKIP() << "mount needs root";
-  {
-    daemon daemon(coppice_vmm, {}, mount_point.path() / "r");
-    EXPECT_TRUE(daemon.up()) << daemon.process().output();
-    auto answer =
-        daemon.api().send("POST", "/v1/snapshots",
-                          json{{"tag", "base"}, {"kernel", journal_kernel.string()}, {"memory_mib", 256}}.dump());
-    ASSERT_TRUE(answer);
-    EXPECT_EQ(answer->status, 503U);
-    EXPECT_NE(answer->body.find("256.0 MiB"), std::string::npos) << answer->body;
-    EXPECT_NE(answer->body.find("free"), std::string::npos) << answer->body;
+  const std::unique_ptr<const char, void (*)(const char*)> mounted(
+      mount_point.path().c_str(), [](const char* path) { ::umount2(path, MNT_DETACH); });
+  daemon daemon(coppice_vmm, {}, mount_point.path() / "r");
+  ASSERT_TRUE(daemon.up()) << daemon.process().output();
+  auto answer = daemon.api().send(
+      "POST", "/v1/snapshots", json{{"tag", "base"}, {"kernel", journal_kernel.string()}, {"memory_mib", 256}}.dump());
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(answer->status, 503U);
+  EXPECT_NE(answer->body.find("256.0 MiB"), std::string::npos) << answer->body;
+  EXPECT_NE(answer->body.find("free"), std::string::npos) << answer->body;
+}
+
+TEST_F(surroundings_e2e, an_image_that_was_cut_short_is_found_bad_and_the_daemon_lives) {
+  daemon daemon;
+  ASSERT_TRUE(daemon.up()) << daemon.process().output();
+  const std::string parent = daemon.start_parent("64M");
+  ASSERT_FALSE(parent.empty());
+  ASSERT_TRUE(daemon.api().post("/v1/sandboxes/" + parent + "/branch", {{"tag", "b1"}, {"mode", "live"}}));
+  const auto image = daemon.root() / "snapshots" / "b1" / "memory.bin";
+  for (const std::uintmax_t size : {std::uintmax_t{40} << 20, std::uintmax_t{5000}, std::uintmax_t{0}}) {
+    std::filesystem::resize_file(image, size);
+    auto report = daemon.api().post("/v1/snapshots/b1/verify", json::object());
+    ASSERT_TRUE(report) << size << ": " << report.error().message();
+    EXPECT_FALSE(report->at("ok").get<bool>()) << *report;
   }
-  ::umount2(mount_point.path().c_str(), MNT_DETACH);
+  EXPECT_TRUE(daemon.advances(parent));
 }
 
 TEST_F(surroundings_e2e, branches_of_one_parent_overlap_and_each_is_of_its_instant) {

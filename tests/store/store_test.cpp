@@ -146,8 +146,8 @@ TEST_F(store, a_reserved_image_has_its_size_and_is_all_hole) {
   const auto staged = store_->reserve("s", image_bytes);
   ASSERT_TRUE(staged.ok());
   EXPECT_EQ((*staged)->tag(), "s");
-  EXPECT_EQ((*staged)->directory(), snapshots() / ".staging-s");
-  EXPECT_EQ((*staged)->memory_path(), snapshots() / ".staging-s" / "memory.bin");
+  EXPECT_EQ((*staged)->directory(), snapshots() / ".staging-s-1");
+  EXPECT_EQ((*staged)->memory_path(), snapshots() / ".staging-s-1" / "memory.bin");
   struct stat status {};
   ASSERT_EQ(::stat((*staged)->memory_path().c_str(), &status), 0);
   EXPECT_EQ(status.st_size, static_cast<off_t>(image_bytes));
@@ -156,11 +156,21 @@ TEST_F(store, a_reserved_image_has_its_size_and_is_all_hole) {
   EXPECT_EQ(store_->find("s").error().code, errc::not_found);
 }
 
+TEST_F(store, no_reservation_has_the_files_of_an_earlier_one_of_its_tag) {
+  auto first = store_->reserve("s", image_bytes);
+  const auto folder = (*first)->directory(), vmstate = (*first)->vmstate_path();
+  first->reset();
+  const auto second = store_->reserve("s", image_bytes);
+  ASSERT_TRUE(second.ok());
+  EXPECT_NE((*second)->directory(), folder) << "a VMM that is late may still write there";
+  EXPECT_NE((*second)->vmstate_path(), vmstate);
+}
+
 TEST_F(store, a_vmstate_is_staged_on_tmpfs_in_a_private_folder) {
   const auto staged = store_->reserve("s", image_bytes);
   const auto vmstate = (*staged)->vmstate_path();
   EXPECT_THAT(vmstate.string(), testing::StartsWith("/dev/shm/coppice-"));
-  EXPECT_EQ(vmstate.filename(), "s.vmstate");
+  EXPECT_EQ(vmstate.filename(), "s-1.vmstate");
   struct stat status {};
   ASSERT_EQ(::stat(vmstate.parent_path().c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 0777, 0700U);
@@ -196,7 +206,7 @@ TEST_F(store, a_tmpfs_folder_that_others_may_enter_is_not_used) {
   ASSERT_EQ(::mkdir(folder.c_str(), 0755), 0);
   ASSERT_EQ(::chmod(folder.c_str(), 0755), 0);
   reopen();
-  EXPECT_EQ((*store_->reserve("s", image_bytes))->vmstate_path().parent_path(), snapshots() / ".staging-s");
+  EXPECT_EQ((*store_->reserve("s", image_bytes))->vmstate_path().parent_path(), snapshots() / ".staging-s-1");
   store_.reset();
   ::rmdir(folder.c_str());
 }

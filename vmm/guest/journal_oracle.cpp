@@ -1,6 +1,7 @@
 #include "vmm/guest/journal_oracle.hpp"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <x86intrin.h>
 
 #include <algorithm>
@@ -98,6 +99,10 @@ result<journal_report> check_journal_image(std::span<const std::byte> memory) {
 }
 
 result<journal_report> check_journal_image(int fd, std::uint64_t size) {
+  struct stat file {};
+  if (::fstat(fd, &file) != 0) return errno_error("size of the image");
+  size = std::min(size, static_cast<std::uint64_t>(file.st_size));  // to read a mapping beyond is SIGBUS
+  if (size == 0) return journal_report{};
   auto image = mapping::shared(fd, size, PROT_READ);
   if (!image) return std::move(image).error();
   return check_journal_image(std::span<const std::byte>(image->bytes()));

@@ -26,7 +26,7 @@ struct journal_report {
 };
 
 // Checks the whole image. The step after the last may be half done: its page may hold either.
-// Errors: corrupt (a header that makes no sense), io.
+// Errors: corrupt (a header that makes no sense; a file too short for what its header says), io.
 result<journal_report> check_journal_image(std::span<const std::byte> memory);
 result<journal_report> check_journal_image(int fd, std::uint64_t size);
 

@@ -105,7 +105,11 @@ class connection : public std::enable_shared_from_this<connection> {
 
 void accept_next(unix_stream::acceptor& acceptor, api_handler& handler, fault_plan& faults) {
   acceptor.async_accept([&](beast::error_code failure, unix_stream::socket socket) {
-    if (!failure) std::make_shared<connection>(std::move(socket), handler, faults)->read();
+    if (!failure) {
+      std::make_shared<connection>(std::move(socket), handler, faults)->read();
+    } else {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));  // e.g. out of descriptors: accept fails at once
+    }
     accept_next(acceptor, handler, faults);
   });
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cstdio>
 
 #include "base/file.hpp"
@@ -45,7 +46,13 @@ class kvm_machine final : public machine {
   std::vector<std::unique_ptr<vcpu>> vcpus_;
 };
 
+// The console goes into a log that must not fill the disk, whatever the guest says.
 void print_serial(std::uint8_t byte) {
+  constexpr std::uint64_t most = 4 * mib;
+  static std::atomic<std::uint64_t> printed{0};
+  const std::uint64_t before = printed.fetch_add(1, std::memory_order_relaxed);
+  if (before == most) std::puts("\ncoppice-vmm: the console has said 4 MiB: what follows is not printed");
+  if (before >= most) return;
   std::putchar(byte);
   if (byte == '\n') std::fflush(stdout);
 }
