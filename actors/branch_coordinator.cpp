@@ -161,7 +161,7 @@ void branch_coordinator::pause() {
   pause_started_ = step_started_;
   budget_end_ = pause_started_ + with_->deadlines.pause_budget;
   resume_due_ = true;
-  perform(job_.vm, deadline(), pause_vm{deadline()}, &branch_coordinator::done_answer);
+  perform(job_.vm, deadline(), pause_vm{deadline(), job_.mode}, &branch_coordinator::done_answer);
 }
 
 void branch_coordinator::snapshot() {
@@ -186,7 +186,6 @@ void branch_coordinator::resumed() {
   breakdown_.total = since(pause_started_);
   copy_started_ = clock().now();
   send(job_.vm, give_back_pause{job_.id});
-  with_->meters.pause_seconds(job_.mode, std::chrono::duration<double>(breakdown_.total).count());
   send(job_.fleet, branch_resumed{job_.id, breakdown_, note_, session_});
 }
 
@@ -276,7 +275,6 @@ void branch_coordinator::report(result<record_ptr> outcome) {
   reported_ = true;
   const auto us = [](std::chrono::microseconds time) { return time.count(); };
   const auto cancelled = !outcome && outcome.error().code == errc::cancelled;
-  with_->meters.branch_finished(job_.mode, outcome ? "ready" : cancelled ? "cancelled" : "failed");
   spdlog::log(
       outcome || cancelled ? spdlog::level::info : spdlog::level::warn,
       "branch {} of {} {}: {}; pause {} us (pause {}, snapshot {}, rearm {}, resume {}); prearm {} us, copy {} us, "
