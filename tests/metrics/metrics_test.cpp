@@ -125,6 +125,11 @@ TEST(metrics, the_catalogue_keeps_the_naming_rules) {
       EXPECT_THAT(definition.name, HasSubstr("_bytes"));
     }
     EXPECT_FALSE(definition.unit.empty()) << definition.name;
+    for (std::size_t i = 0; i < definition.labels.size(); ++i) {  // what the registry relies on
+      if (definition.labels[i].name != sandbox_label) continue;
+      EXPECT_EQ(i, 0U) << definition.name;
+      EXPECT_NE(definition.kind, metric_kind::histogram) << definition.name << ": a histogram a sandbox is too much";
+    }
     EXPECT_TRUE(definition.help.ends_with(".")) << definition.name;
     EXPECT_TRUE(std::ranges::is_sorted(definition.buckets)) << definition.name;
     const bool own_buckets = definition.kind == metric_kind::histogram && definition.id != metric_id::fault_service;
