@@ -162,7 +162,7 @@ void branch_coordinator::pause() {
   pause_started_ = step_started_;
   budget_end_ = pause_started_ + with_->deadlines.pause_budget;
   resume_due_ = true;
-  perform(job_.vm, deadline(), pause_vm{deadline()}, &branch_coordinator::done_answer);
+  perform(job_.vm, deadline(), pause_vm{deadline(), job_.mode}, &branch_coordinator::done_answer);
 }
 
 void branch_coordinator::snapshot() {
@@ -187,7 +187,6 @@ void branch_coordinator::resumed() {
   breakdown_.total = since(pause_started_);
   copy_started_ = clock().now();
   send(job_.vm, give_back_pause{job_.id});
-  with_->meters.pause_seconds(job_.mode, std::chrono::duration<double>(breakdown_.total).count());
   send(job_.fleet, branch_resumed{job_.id, breakdown_, note_, session_});
 }
 
@@ -275,20 +274,46 @@ void branch_coordinator::undo_staging() {
 void branch_coordinator::report(result<record_ptr> outcome) {
   if (reported_) return;
   reported_ = true;
-  const auto us = [](std::chrono::microseconds time) { return time.count(); };
-  const auto cancelled = !outcome && outcome.error().code == errc::cancelled;
-  with_->meters.branch_finished(job_.mode, outcome ? "ready" : cancelled ? "cancelled" : "failed");
-  spdlog::log(
-      outcome || cancelled ? spdlog::level::info : spdlog::level::warn,
-      "branch {} of {} {}: {}; pause {} us (pause {}, snapshot {}, rearm {}, resume {}); prearm {} us, copy {} us, "
-      "{} bulk, {} captured, {} faults{}",
-      job_.record.tag, job_.sandbox, to_string(job_.mode), outcome ? "ready" : outcome.error().message(),
-      us(breakdown_.total), us(breakdown_.pause), us(breakdown_.snapshot), us(breakdown_.rearm), us(breakdown_.resume),
-      us(prearmed_), copy_ ? us(copy_->copy) : 0, copy_ ? copy_->bulk_pages : 0, copy_ ? copy_->captured_pages : 0,
-      copy_ ? copy_->faults : 0, note_.empty() ? "" : "; " + note_);
+  log_end(outcome);
   if (job_.vm) send(job_.vm, give_back{job_.id});
   send(job_.fleet, branch_ended{job_.id, std::move(outcome), note_});
   quit();
+}
+
+// The one line of a branch in the log.
+void branch_coordinator::log_end(const result<record_ptr>& outcome) const {
+  const auto us = [](std::chrono::microseconds time) { return static_cast<std::int64_t>(time.count()); };
+  const auto count = [](std::uint64_t number) { return static_cast<std::int64_t>(number); };
+  const bool cancelled = !outcome && outcome.error().code == errc::cancelled;
+  const std::string reason = outcome ? "" : outcome.error().message();
+  const auto copied = copy_.value_or(copy_summary{});
+  const auto message = fmt::format(
+      "branch {} of {} {}: {}; pause {} us (pause {}, snapshot {}, rearm {}, resume {}); prearm {} us, copy {} us, "
+      "{} bulk, {} captured, {} faults{}",
+      job_.record.tag, job_.sandbox, to_string(job_.mode), outcome ? "ready" : reason, us(breakdown_.total),
+      us(breakdown_.pause), us(breakdown_.snapshot), us(breakdown_.rearm), us(breakdown_.resume), us(prearmed_),
+      us(copied.copy), copied.bulk_pages, copied.captured_pages, copied.faults, note_.empty() ? "" : "; " + note_);
+  const std::array<log_field, 18> fields{{{"event", "branch"},
+                                          {"tag", job_.record.tag},
+                                          {"sandbox", job_.sandbox},
+                                          {"mode", to_string(job_.mode)},
+                                          {"outcome", outcome     ? "ready"
+                                                      : cancelled ? "cancelled"
+                                                                  : "failed"},
+                                          {"step", to_string(step_)},
+                                          {"reason", reason},
+                                          {"note", note_},
+                                          {"pause_total_us", us(breakdown_.total)},
+                                          {"pause_us", us(breakdown_.pause)},
+                                          {"snapshot_us", us(breakdown_.snapshot)},
+                                          {"rearm_us", us(breakdown_.rearm)},
+                                          {"resume_us", us(breakdown_.resume)},
+                                          {"prearm_us", us(prearmed_)},
+                                          {"copy_us", us(copied.copy)},
+                                          {"bulk_pages", count(copied.bulk_pages)},
+                                          {"captured_pages", count(copied.captured_pages)},
+                                          {"faults", count(copied.faults)}}};
+  log_with(outcome || cancelled ? spdlog::level::info : spdlog::level::warn, message, fields);
 }
 
 }  // namespace coppice

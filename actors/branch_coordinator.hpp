@@ -62,6 +62,7 @@ class branch_coordinator final : public coordinator_handle::base {
   void undo_pause_and_copy();
   void undo_staging();
   void report(result<record_ptr> outcome);
+  void log_end(const result<record_ptr>& outcome) const;
 
   bool live() const noexcept { return job_.mode == branch_mode::live; }
   std::chrono::milliseconds deadline() const;

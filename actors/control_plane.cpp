@@ -84,12 +84,15 @@ class actor_control_plane final : public control_plane {
     const auto stats = with_->engine.stats();
     meters.set_faults_total(stats.faults);
     meters.set_deferred_faults_total(stats.deferred_faults);
+    meters.set_written_bytes_total(stats.written_bytes);
     meters.set_bounce_bytes(stats.bounce_bytes_used);
     const auto& bounds = fault_service_bounds();
     if (stats.fault_service_counts.size() == bounds.size() + 1)
       meters.set_fault_service(bounds, stats.fault_service_counts, stats.fault_service_seconds);
     const auto usage = with_->store.usage();
-    meters.store_usage(usage.free_bytes, usage.reserved_bytes, usage.snapshots);
+    meters.store_usage(usage.free_bytes, usage.reserved_bytes, usage.size_bytes, usage.snapshots);
+    meters.queue_length("disk", with_->pool->queued());
+    meters.process(read_process_figures());
     return meters.text();
   }
 

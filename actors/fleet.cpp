@@ -62,6 +62,7 @@ fleet::behavior_type fleet::make_behavior() {
         const auto found = sandboxes_.find(event.id);
         if (found == sandboxes_.end()) return;
         found->second.stuck = event.stuck;
+        with_->meters.sandbox_stuck(event.id, event.stuck);
         with_->events->emit({event.stuck ? event_kind::sandbox_stuck : event_kind::sandbox_running, event.id, {}, {}});
         count_instances();
       },
@@ -119,6 +120,7 @@ void fleet::spawn_sandboxes(const ask::create_sandboxes& ask, const pin_ptr& pin
     all->ids.push_back(entry.info.id);
     starts_.push_back({entry.info.id, all});
     with_->events->emit({event_kind::sandbox_created, entry.info.id, pin->tag, {}});
+    with_->meters.add_sandbox(entry.info.id);
     sandboxes_.emplace(entry.info.id, std::move(entry));
   }
   count_instances();
@@ -150,6 +152,7 @@ void fleet::start_next() {
               start_next();
             });
   }
+  with_->meters.queue_length("starts", starts_.size());
 }
 
 void fleet::start_ended(const pending_start& which, result<instance_started> outcome) {
@@ -211,7 +214,7 @@ void fleet::forget(const std::string& id, event_kind why, const std::string& rea
   if (found == sandboxes_.end()) return;
   // A start that is under way, or a stop that hangs, is cut off by the actor's end.
   caf::anon_send_exit(found->second.vm, caf::exit_reason::user_shutdown);
-  with_->meters.forget_guest(id);
+  with_->meters.remove_sandbox(id);
   with_->events->emit({why, id, found->second.info.snapshot_tag, reason});
   sandboxes_.erase(found);
   count_instances();

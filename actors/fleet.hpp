@@ -78,6 +78,7 @@ class fleet final : public fleet_handle::base {
   void begin(std::uint64_t id);
   void when_resumed(const branch_resumed& event);
   void when_ended(const branch_ended& event);
+  void count_end(const making& branch, const result<record_ptr>& outcome);
   void coordinator_died(const caf::down_msg& down);
   void abort_branches_of(const sandbox_entry& entry, const error& reason);
 

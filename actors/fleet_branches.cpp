@@ -102,12 +102,12 @@ void fleet::when_ended(const branch_ended& event) {
   if (found == making_.end()) return;
   auto entry = std::move(found->second);
   making_.erase(found);
-  if (!entry.sandbox.empty()) with_->meters.branch_in_flight(-1);
   if (const auto parent = sandboxes_.find(entry.sandbox); parent != sandboxes_.end()) {
     parent->second.branches.erase(event.branch);
     if (event.outcome) parent->second.info.has_branched = true;
   }
   const bool is_base = entry.sandbox.empty();
+  if (!is_base) count_end(entry, event.outcome);
   if (event.outcome) {
     const auto& record = **event.outcome;
     with_->events->emit(
@@ -132,6 +132,15 @@ void fleet::when_ended(const branch_ended& event) {
   }
   count_instances();
   stop_goes_on();
+}
+
+void fleet::count_end(const making& branch, const result<record_ptr>& outcome) {
+  const auto mode = *branch.info.mode;
+  with_->meters.branch_in_flight(-1);
+  if (outcome)
+    with_->meters.branch_ready(mode, branch.sandbox, (*outcome)->pause.value_or(pause_breakdown{}), (*outcome)->copy);
+  else
+    with_->meters.branch_failed(mode, branch.sandbox, outcome.error().code);
 }
 
 // A worker that ended in order has reported before. Else what it held is given back, and the VM resumed.

@@ -99,6 +99,7 @@ caf::result<finished> instance::pause(const pause_vm& ask) {
   if (!is_legal(state_, instance_command::pause)) return illegal("pause");
   state_ = instance_state::pausing;
   oldest_attempt_ = ++resume_attempt_;
+  held_ = held_pause{ask.mode, clock().now()};
   auto promise = make_response_promise<finished>();
   call(api_requests::pause(), ask.deadline, [this, promise](result<api_reply> answer) mutable {
     if (!answer) {
@@ -183,6 +184,10 @@ void instance::running_again() {
   const bool was_stuck = state_ == instance_state::stuck;
   state_ = instance_state::running;
   backoff_ = {};
+  if (const auto held = std::exchange(held_, std::nullopt)) {
+    const std::chrono::duration<double> paused = clock().now() - held->since;
+    with_->meters.pause_seconds(held->mode, spec_.id, paused.count());
+  }
   if (was_stuck) {
     spdlog::warn("{} runs again", spec_.id);
     send(spec_.fleet, instance_stuck{spec_.id, false});

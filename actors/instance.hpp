@@ -103,6 +103,11 @@ class instance final : public instance_handle::base {
   record_ptr diff_base_;                         // not pinned: a base that was deleted makes the next diff a full one
   std::string no_base_;
 
+  struct held_pause {
+    branch_mode mode;
+    caf::actor_clock::time_point since;
+  };
+  std::optional<held_pause> held_;    // from a pause's sending until it runs again
   std::uint64_t resume_attempt_ = 0;  // failures of older attempts are stale
   std::uint64_t oldest_attempt_ = 0;  // older ones were sent before the latest pause: they say nothing about it
   caf::typed_response_promise<finished> resuming_;

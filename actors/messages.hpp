@@ -194,6 +194,7 @@ struct memory_session {
 // -> finished. Errors: conflict (in this state, or the VMM refused). Not repeatable.
 struct pause_vm {
   std::chrono::milliseconds deadline{};
+  branch_mode mode = branch_mode::live;  // for the metrics
 };
 enum class vm_snapshot { vmstate_only, full, diff };
 struct snapshot_vm {

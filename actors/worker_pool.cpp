@@ -22,6 +22,11 @@ void worker_pool::post(std::function<void()> task) {
   task();
 }
 
+std::size_t worker_pool::queued() const {
+  const std::lock_guard lock(mutex_);
+  return queue_.size();
+}
+
 void worker_pool::stop() {
   {
     const std::lock_guard lock(mutex_);

@@ -17,6 +17,7 @@ class executor {
  public:
   virtual ~executor() = default;
   virtual void post(std::function<void()> task) = 0;
+  virtual std::size_t queued() const = 0;  // tasks that no thread has begun
 };
 
 // A few threads that share one queue.
@@ -30,13 +31,14 @@ class worker_pool final : public executor {
 
   // After stop(), runs the task at once on the caller's thread.
   void post(std::function<void()> task) override;
+  std::size_t queued() const override;
   // Finishes the queue and joins. Idempotent. REQUIRES: not called from a task.
   void stop();
 
  private:
   void run();
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::function<void()>> queue_;
   bool stopping_ = false;

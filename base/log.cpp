@@ -1,14 +1,68 @@
 #include "base/log.hpp"
 
+#include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
-namespace coppice {
+#include "base/json_string.hpp"
 
-void log_to_stderr(const std::string& program, const std::string& level) {
+namespace coppice {
+namespace {
+
+constexpr auto time_pattern = "%Y-%m-%dT%H:%M:%S.%fZ";
+
+// Set while log_with() logs: spdlog has no way to hand them through.
+thread_local std::span<const log_field> fields_of_this_line;
+
+class json_formatter final : public spdlog::formatter {
+ public:
+  void format(const spdlog::details::log_msg& line, spdlog::memory_buf_t& out) override {
+    spdlog::memory_buf_t time;
+    time_.format(line, time);
+    std::string text = R"({"time":)";
+    append_json_string(text, {time.data(), time.size()});
+    append(text, "level", to_view(spdlog::level::to_string_view(line.level)));
+    append(text, "program", to_view(line.logger_name));
+    append(text, "message", to_view(line.payload));
+    for (const log_field& field : fields_of_this_line) {
+      if (const auto* number = std::get_if<std::int64_t>(&field.value))
+        text.append(",\"").append(field.name).append("\":").append(std::to_string(*number));
+      else
+        append(text, field.name, std::get<std::string_view>(field.value));
+    }
+    text += "}\n";
+    out.append(text.data(), text.data() + text.size());
+  }
+  std::unique_ptr<formatter> clone() const override { return std::make_unique<json_formatter>(); }
+
+ private:
+  static std::string_view to_view(spdlog::string_view_t text) { return {text.data(), text.size()}; }
+  static void append(std::string& text, std::string_view name, std::string_view value) {
+    text.append(",\"").append(name).append("\":");
+    append_json_string(text, value);
+  }
+  spdlog::pattern_formatter time_{time_pattern, spdlog::pattern_time_type::utc, ""};
+};
+
+}  // namespace
+
+void log_to_stderr(const std::string& program, const std::string& level, log_format format) {
   auto logger = spdlog::stderr_logger_mt(program);
-  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%fZ %^%l%$ %n: %v", spdlog::pattern_time_type::utc);
+  if (format == log_format::json)
+    logger->set_formatter(make_json_formatter());
+  else
+    logger->set_pattern(std::string(time_pattern) + " %^%l%$ %n: %v", spdlog::pattern_time_type::utc);
   logger->set_level(spdlog::level::from_str(level));
   spdlog::set_default_logger(std::move(logger));
+}
+
+void log_with(spdlog::level::level_enum level, std::string_view message, std::span<const log_field> fields) {
+  fields_of_this_line = fields;
+  spdlog::log(level, spdlog::string_view_t(message.data(), message.size()));
+  fields_of_this_line = {};
+}
+
+std::unique_ptr<spdlog::formatter> make_json_formatter() {
+  return std::make_unique<json_formatter>();
 }
 
 }  // namespace coppice

@@ -64,7 +64,7 @@ std::string shown_address(const daemon_settings& chosen, const api_server& serve
 
 // Serves until SIGTERM or SIGINT, which the caller has blocked.
 int serve(const daemon_settings& chosen, const sigset_t& signals) {
-  log_to_stderr("coppiced", chosen.log_level);
+  log_to_stderr("coppiced", chosen.log_level, chosen.log_format == "json" ? log_format::json : log_format::human);
   auto serving = secure_options(chosen);
   if (!serving.ok()) return fail(serving.error());
   std::unique_ptr<audit_log> audit;

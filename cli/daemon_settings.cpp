@@ -57,6 +57,9 @@ std::variant<daemon_settings, int> parse_daemon_settings(int argc, const char* c
   app.add_option("--log-level", chosen.log_level, "What is logged to stderr")
       ->capture_default_str()
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "err"}));
+  app.add_option("--log-format", chosen.log_format, "human: lines to read; json: an object a line, to search")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"human", "json"}));
   add_copy_options(app, chosen);
   add_serving_options(app, chosen);
   app.set_version_flag("--version", "coppiced " COPPICE_VERSION);

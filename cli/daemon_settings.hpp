@@ -17,7 +17,8 @@ struct daemon_settings {
   listen_address address;  // what `listen` says
   std::string vmm;
   std::string log_level = "info";
-  std::string copy_rate = "0";  // sizes are as parse_bytes() takes them
+  std::string log_format = "human";  // or json
+  std::string copy_rate = "0";       // sizes are as parse_bytes() takes them
   std::string branch_copy_rate = "0";
   std::string bounce_memory = "256M";
   std::string token_file;  // empty: no tokens

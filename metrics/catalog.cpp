@@ -5,20 +5,48 @@
 namespace coppice {
 namespace {
 
-constexpr auto by_mode_and_outcome = std::to_array<std::string_view>({"mode", "outcome"});
-constexpr auto by_mode = std::to_array<std::string_view>({"mode"});
-constexpr auto by_step = std::to_array<std::string_view>({"step"});
-constexpr auto by_source = std::to_array<std::string_view>({"source"});
-constexpr auto by_state = std::to_array<std::string_view>({"state"});
-constexpr auto by_reason = std::to_array<std::string_view>({"reason"});
-constexpr auto by_sandbox = std::to_array<std::string_view>({"sandbox"});
-constexpr auto by_request = std::to_array<std::string_view>({"route", "method", "status"});
-constexpr auto by_route = std::to_array<std::string_view>({"route", "method"});
-constexpr auto build_labels = std::to_array<std::string_view>({"version", "vmm"});
+constexpr auto modes = std::to_array<std::string_view>({"live", "full", "diff"});
+constexpr auto outcomes = std::to_array<std::string_view>({"ready", "failed", "cancelled"});
+constexpr auto reasons =
+    std::to_array<std::string_view>({"invalid_argument", "not_found", "already_exists", "conflict", "unsupported",
+                                     "unavailable", "no_space", "deadline_exceeded", "io", "corrupt", "internal"});
+constexpr auto steps =
+    std::to_array<std::string_view>({"reserve", "prearm", "pause", "snapshot", "rearm", "resume", "copy", "publish"});
+constexpr auto timed_steps =
+    std::to_array<std::string_view>({"prearm", "pause", "snapshot", "rearm", "resume", "copy"});
+constexpr auto sources = std::to_array<std::string_view>({"bulk", "captured", "zero", "hole"});
+constexpr auto states = std::to_array<std::string_view>({"starting", "running", "branching", "stuck"});
+constexpr auto ends = std::to_array<std::string_view>({"stopped", "died"});
+constexpr auto queues = std::to_array<std::string_view>({"starts", "disk"});
+
+constexpr label_definition mode{"mode", modes};
+constexpr label_definition outcome{"outcome", outcomes};
+constexpr label_definition step{"step", steps};
+constexpr label_definition sandbox{sandbox_label, {}};
+constexpr label_definition route{"route", {}};
+constexpr label_definition method{"method", {}};
+
+constexpr auto by_mode_and_outcome = std::to_array<label_definition>({mode, outcome});
+constexpr auto by_mode = std::to_array<label_definition>({mode});
+constexpr auto by_failure = std::to_array<label_definition>({{"reason", reasons}});
+constexpr auto by_step = std::to_array<label_definition>({step});
+constexpr auto by_source = std::to_array<label_definition>({{"source", sources}});
+constexpr auto by_state = std::to_array<label_definition>({{"state", states}});
+constexpr auto by_end = std::to_array<label_definition>({{"reason", ends}});
+constexpr auto by_sandbox = std::to_array<label_definition>({sandbox});
+constexpr auto by_sandbox_and_outcome = std::to_array<label_definition>({sandbox, outcome});
+constexpr auto by_sandbox_and_step = std::to_array<label_definition>({sandbox, {"step", timed_steps}});
+constexpr auto by_queue = std::to_array<label_definition>({{"queue", queues}});
+constexpr auto by_request = std::to_array<label_definition>({route, method, {"status", {}}});
+constexpr auto by_route = std::to_array<label_definition>({route, method});
+constexpr auto build_labels = std::to_array<label_definition>({{"version", {}}, {"vmm", {}}});
 
 // The pause's budget is 150 ms by default, its goal a few: fine below 10 ms, and up to what no one must see.
 constexpr auto pause_buckets = std::to_array(
     {100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 3e-3, 5e-3, 7.5e-3, 10e-3, 15e-3, 25e-3, 50e-3, 100e-3, 150e-3, 250e-3, 1.0});
+// The same, and further: the copy and the publishing of a large guest take seconds.
+constexpr auto step_buckets = std::to_array({100e-6, 200e-6, 500e-6, 1e-3,   2e-3,   3e-3, 5e-3, 7.5e-3, 10e-3, 15e-3,
+                                             25e-3,  50e-3,  100e-3, 150e-3, 250e-3, 1.0,  2.5,  10.0,   30.0,  100.0});
 constexpr auto copy_buckets =
     std::to_array({0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0});
 constexpr auto throughput_buckets = std::to_array({32e6, 64e6, 128e6, 256e6, 512e6, 1e9, 2e9, 4e9, 8e9, 16e9});
@@ -36,6 +64,13 @@ constexpr auto definitions = std::to_array<metric_definition>({
      by_mode_and_outcome,
      {},
      "Branches that ended, by how: ready, failed or cancelled."},
+    {metric_id::branch_failures,
+     "coppice_branch_failures_total",
+     counter,
+     "branches",
+     by_failure,
+     {},
+     "Branches that failed, by the kind of the error; the parent runs on."},
     {metric_id::branches_in_flight,
      "coppice_branches_in_flight",
      gauge,
@@ -44,9 +79,11 @@ constexpr auto definitions = std::to_array<metric_definition>({
      {},
      "Branches between their admission and their end."},
     {metric_id::branch_pause, "coppice_branch_pause_seconds", histogram, "seconds", by_mode, pause_buckets,
-     "Time the daemon held the parent paused for one branch, pause sent to resume answered."},
-    {metric_id::branch_step, "coppice_branch_step_seconds", histogram, "seconds", by_step, pause_buckets,
-     "Duration of each step of a branch; snapshot, rearm and resume add up to the pause."},
+     "Time for which a branch held its parent paused, pause sent to resume answered; of failed branches too."},
+    {metric_id::branch_stall, "coppice_branch_stall_seconds", histogram, "seconds", by_mode, pause_buckets,
+     "Longest time that a ready branch kept a vCPU of its parent waiting: its pause or a write fault."},
+    {metric_id::branch_step, "coppice_branch_step_seconds", histogram, "seconds", by_step, step_buckets,
+     "Duration of each step of a branch; pause, snapshot, rearm and resume add up to the pause."},
     {metric_id::branch_deadline_misses,
      "coppice_branch_deadline_misses_total",
      counter,
@@ -82,6 +119,13 @@ constexpr auto definitions = std::to_array<metric_definition>({
      by_source,
      {},
      "Guest memory settled by copies that finished, by source; zero and hole cost no write."},
+    {metric_id::written_bytes,
+     "coppice_written_bytes_total",
+     counter,
+     "bytes",
+     {},
+     {},
+     "Bytes that live copies handed to the disk, those of branches in flight included."},
     {metric_id::copy_throughput,
      "coppice_copy_throughput_bytes_per_second",
      histogram,
@@ -116,9 +160,37 @@ constexpr auto definitions = std::to_array<metric_definition>({
      "coppice_instance_exits_total",
      counter,
      "instances",
-     by_reason,
+     by_end,
      {},
-     "Instances whose VMM ended, by reason."},
+     "Instances whose VMM ended: stopped by the daemon, or died by itself."},
+    {metric_id::sandbox_stuck,
+     "coppice_sandbox_stuck",
+     gauge,
+     "0 or 1",
+     by_sandbox,
+     {},
+     "1 while the sandbox is paused and its resume is being retried."},
+    {metric_id::sandbox_branches,
+     "coppice_sandbox_branches_total",
+     counter,
+     "branches",
+     by_sandbox_and_outcome,
+     {},
+     "Branches of a sandbox that ended, by how."},
+    {metric_id::sandbox_paused,
+     "coppice_sandbox_paused_seconds_total",
+     counter,
+     "seconds",
+     by_sandbox,
+     {},
+     "Time for which a sandbox was held paused by its branches, failed ones included."},
+    {metric_id::sandbox_last_branch_step,
+     "coppice_sandbox_last_branch_step_seconds",
+     gauge,
+     "seconds",
+     by_sandbox_and_step,
+     {},
+     "Duration of the steps of the latest ready branch of a sandbox."},
     {metric_id::guest_longest_stall,
      "coppice_guest_longest_stall_seconds",
      gauge,
@@ -126,13 +198,20 @@ constexpr auto definitions = std::to_array<metric_definition>({
      by_sandbox,
      {},
      "Longest stall that the journal guest of a sandbox saw itself."},
+    {metric_id::queue_length,
+     "coppice_queue_length",
+     gauge,
+     "tasks",
+     by_queue,
+     {},
+     "What waits: VMs to be started, and work for the threads that block on the disk."},
     {metric_id::store_free,
      "coppice_store_free_bytes",
      gauge,
      "bytes",
      {},
      {},
-     "Free space of the store's file system, minus what is reserved."},
+     "Free space of the store's file system for the daemon, minus what is reserved."},
     {metric_id::store_reserved,
      "coppice_store_reserved_bytes",
      gauge,
@@ -140,6 +219,7 @@ constexpr auto definitions = std::to_array<metric_definition>({
      {},
      {},
      "Space reserved for snapshots in the making."},
+    {metric_id::store_size, "coppice_store_size_bytes", gauge, "bytes", {}, {}, "Size of the store's file system."},
     {metric_id::snapshots, "coppice_snapshots", gauge, "snapshots", {}, {}, "Snapshots that are ready."},
     {metric_id::http_requests,
      "coppice_http_requests_total",
@@ -157,6 +237,29 @@ constexpr auto definitions = std::to_array<metric_definition>({
      build_labels,
      {},
      "What runs here; the value is always 1."},
+    {metric_id::start_time,
+     "process_start_time_seconds",
+     gauge,
+     "seconds since 1970",
+     {},
+     {},
+     "When the daemon started."},
+    {metric_id::cpu,
+     "process_cpu_seconds_total",
+     counter,
+     "seconds",
+     {},
+     {},
+     "CPU time of the daemon, without its VMMs."},
+    {metric_id::memory,
+     "coppice_memory_bytes",
+     gauge,
+     "bytes",
+     {},
+     {},
+     "Memory of the daemon itself (RssAnon): without guest RAM, which it maps too."},
+    {metric_id::open_fds, "process_open_fds", gauge, "files", {}, {}, "Open file descriptors of the daemon."},
+    {metric_id::max_fds, "process_max_fds", gauge, "files", {}, {}, "File descriptors that the daemon may open."},
 });
 
 static_assert(definitions.size() == static_cast<std::size_t>(metric_id::count_));

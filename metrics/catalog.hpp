@@ -10,14 +10,17 @@ namespace coppice {
 
 enum class metric_id : std::size_t {
   branches,
+  branch_failures,
   branches_in_flight,
   branch_pause,
+  branch_stall,
   branch_step,
   branch_deadline_misses,
   branch_step_failures,
   branch_copy,
   copied_pages,
   copied_bytes,
+  written_bytes,
   copy_throughput,
   faults,
   fault_service,
@@ -25,24 +28,43 @@ enum class metric_id : std::size_t {
   bounce_bytes,
   instances,
   instance_exits,
+  sandbox_stuck,
+  sandbox_branches,
+  sandbox_paused,
+  sandbox_last_branch_step,
   guest_longest_stall,
+  queue_length,
   store_free,
   store_reserved,
+  store_size,
   snapshots,
   http_requests,
   http_request,
   build_info,
+  start_time,
+  cpu,
+  memory,
+  open_fds,
+  max_fds,
   count_,  // how many there are
 };
 
 enum class metric_kind { counter, gauge, histogram };
 
+struct label_definition {
+  std::string_view name;
+  std::span<const std::string_view> values;  // all that there are; empty if they are known only at run time
+};
+
+// The label whose values are ids of sandboxes: its series end with the sandbox.
+inline constexpr std::string_view sandbox_label = "sandbox";
+
 struct metric_definition {
   metric_id id;
-  std::string_view name;  // ends in its unit, counters in _total
+  std::string_view name;  // ends in its unit, counters in _total; process_ where Prometheus has a common name
   metric_kind kind;
   std::string_view unit;                     // seconds, bytes, or what is counted
-  std::span<const std::string_view> labels;  // in the order in which values are given
+  std::span<const label_definition> labels;  // in the order in which values are given
   std::span<const double> buckets;           // upper bounds, histograms only; empty if the source brings its own
   std::string_view help;
 };

@@ -13,6 +13,7 @@
 #include <limits>
 #include <map>
 #include <mutex>
+#include <set>
 #include <variant>
 #include <vector>
 
@@ -28,6 +29,10 @@ using histogram_family = prometheus::Family<prometheus::Histogram>;
 using any_family =
     std::variant<std::unique_ptr<counter_family>, std::unique_ptr<gauge_family>, std::unique_ptr<histogram_family>>;
 using label_values = std::initializer_list<std::string_view>;
+
+double in_seconds(std::chrono::duration<double> time) {
+  return time.count();
+}
 
 const metric_definition& definition_of(metric_id id) {
   return catalog()[static_cast<std::size_t>(id)];
@@ -51,8 +56,30 @@ prometheus::Labels labels_of(const metric_definition& definition, label_values v
   assert(values.size() == definition.labels.size());
   prometheus::Labels labels;
   auto value = values.begin();
-  for (const std::string_view name : definition.labels) labels.emplace(name, *value++);
+  for (const label_definition& label : definition.labels) {
+    assert(label.values.empty() || std::ranges::find(label.values, *value) != label.values.end());
+    labels.emplace(label.name, *value++);
+  }
   return labels;
+}
+
+// Every combination of labels that the metric can have, of one sandbox if it has that label. None if other labels have
+// values that are known only at run time.
+std::vector<prometheus::Labels> all_labels_of(const metric_definition& definition, std::string_view sandbox) {
+  std::vector<prometheus::Labels> all(1);
+  for (const label_definition& label : definition.labels) {
+    const std::span values = label.name == sandbox_label ? std::span(&sandbox, 1) : label.values;
+    std::vector<prometheus::Labels> longer;
+    for (const auto& labels : all) {
+      for (const std::string_view value : values) longer.emplace_back(labels).emplace(label.name, value);
+    }
+    all = std::move(longer);
+  }
+  return all;
+}
+
+bool is_of_sandboxes(const metric_definition& definition) {
+  return !definition.labels.empty() && definition.labels.front().name == sandbox_label;
 }
 
 // The engine's fault histogram, counted by the engine itself in lock-free buckets, in the form that Prometheus wants.
@@ -80,15 +107,20 @@ struct fault_histogram {
 
 }  // namespace
 
-// prometheus-cpp's families lock themselves; `mutex` guards what stands beside them.
+// prometheus-cpp's families lock themselves; `mutex` guards what stands beside them, and the series of sandboxes
+// against their removal.
 struct metrics::registry {
   std::vector<any_family> families;  // by metric_id
   mutable std::mutex mutex;
   std::map<metric_id, double> last_totals;
+  std::set<std::string, std::less<>> sandboxes;
   fault_histogram fault_service;
 
   registry() {
-    for (const metric_definition& definition : catalog()) families.push_back(make_family(definition));
+    for (const metric_definition& definition : catalog()) {
+      families.push_back(make_family(definition));
+      if (!is_of_sandboxes(definition)) start_at_zero(definition, {});
+    }
   }
 
   template <class Family>
@@ -102,35 +134,87 @@ struct metrics::registry {
     return family<gauge_family>(id).Add(labels_of(definition_of(id), values));
   }
   prometheus::Histogram& histogram(metric_id id, label_values values = {}) {
-    const auto& definition = definition_of(id);
-    return family<histogram_family>(id).Add(
-        labels_of(definition, values),
-        prometheus::Histogram::BucketBoundaries(definition.buckets.begin(), definition.buckets.end()));
+    return histogram(definition_of(id), labels_of(definition_of(id), values));
   }
-  void set_total(metric_id id, std::uint64_t total) {
+  prometheus::Histogram& histogram(const metric_definition& definition, const prometheus::Labels& labels) {
+    return family<histogram_family>(definition.id)
+        .Add(labels, prometheus::Histogram::BucketBoundaries(definition.buckets.begin(), definition.buckets.end()));
+  }
+
+  void start_at_zero(const metric_definition& definition, std::string_view sandbox) {
+    if (definition.kind == metric_kind::gauge || definition.id == metric_id::fault_service) return;
+    for (const auto& labels : all_labels_of(definition, sandbox)) {
+      if (definition.kind == metric_kind::counter)
+        family<counter_family>(definition.id).Add(labels);
+      else
+        histogram(definition, labels);
+    }
+  }
+  void remove_series(const metric_definition& definition, std::string_view sandbox) {
+    const auto remove_from = [&](auto& typed) {
+      for (const auto& labels : all_labels_of(definition, sandbox)) typed->Remove(&typed->Add(labels));
+    };
+    auto& any = families[static_cast<std::size_t>(definition.id)];
+    if (definition.kind == metric_kind::counter)
+      remove_from(std::get<std::unique_ptr<counter_family>>(any));
+    else
+      remove_from(std::get<std::unique_ptr<gauge_family>>(any));
+  }
+  // Runs `report` unless the sandbox is gone: what comes late may not bring its series back.
+  template <class Report>
+  void of_sandbox(std::string_view sandbox, Report report) {
+    const std::lock_guard lock(mutex);
+    if (sandboxes.contains(sandbox)) report();
+  }
+
+  void set_total(metric_id id, double total) {
     const std::lock_guard lock(mutex);
     double& last = last_totals[id];
-    const auto now = static_cast<double>(total);
-    auto& series = counter(id);
-    if (now <= last) return;
-    series.Increment(now - last);
-    last = now;
+    if (total <= last) return;
+    counter(id).Increment(total - last);
+    last = total;
   }
 };
 
 metrics::metrics() : registry_(std::make_unique<registry>()) {}
 metrics::~metrics() = default;
 
-void metrics::branch_finished(branch_mode mode, std::string_view outcome) {
-  registry_->counter(metric_id::branches, {to_string(mode), outcome}).Increment();
-}
-
 void metrics::branch_in_flight(int delta) {
   registry_->gauge(metric_id::branches_in_flight).Increment(delta);
 }
 
-void metrics::pause_seconds(branch_mode mode, double seconds) {
+void metrics::branch_ready(branch_mode mode, std::string_view sandbox, const pause_breakdown& pause,
+                           const std::optional<copy_summary>& copy) {
+  const auto longest_fault = copy ? copy->longest_fault : std::chrono::microseconds(0);
+  registry_->counter(metric_id::branches, {to_string(mode), "ready"}).Increment();
+  registry_->histogram(metric_id::branch_stall, {to_string(mode)})
+      .Observe(in_seconds(std::max(pause.total, longest_fault)));
+  registry_->of_sandbox(sandbox, [&] {
+    const auto took = [&](std::string_view step, std::chrono::microseconds time) {
+      registry_->gauge(metric_id::sandbox_last_branch_step, {sandbox, step}).Set(in_seconds(time));
+    };
+    registry_->counter(metric_id::sandbox_branches, {sandbox, "ready"}).Increment();
+    took("prearm", copy ? copy->prearm : std::chrono::microseconds(0));
+    took("pause", pause.pause);
+    took("snapshot", pause.snapshot);
+    took("rearm", pause.rearm);
+    took("resume", pause.resume);
+    took("copy", copy ? copy->copy : std::chrono::microseconds(0));
+  });
+}
+
+void metrics::branch_failed(branch_mode mode, std::string_view sandbox, errc reason) {
+  const std::string_view outcome = reason == errc::cancelled ? "cancelled" : "failed";
+  registry_->counter(metric_id::branches, {to_string(mode), outcome}).Increment();
+  if (reason != errc::cancelled) registry_->counter(metric_id::branch_failures, {to_string(reason)}).Increment();
+  registry_->of_sandbox(sandbox, [&] {
+    registry_->counter(metric_id::sandbox_branches, {sandbox, outcome}).Increment();
+  });
+}
+
+void metrics::pause_seconds(branch_mode mode, std::string_view sandbox, double seconds) {
   registry_->histogram(metric_id::branch_pause, {to_string(mode)}).Observe(seconds);
+  registry_->of_sandbox(sandbox, [&] { registry_->counter(metric_id::sandbox_paused, {sandbox}).Increment(seconds); });
 }
 
 void metrics::step_seconds(std::string_view step, double seconds) {
@@ -154,18 +238,22 @@ void metrics::copy_finished(const copy_summary& summary) {
   settled("captured", summary.captured_pages);
   settled("zero", summary.zero_pages);
   settled("hole", summary.hole_pages);
-  const double seconds = std::chrono::duration<double>(summary.copy).count();
+  const double seconds = in_seconds(summary.copy);
   registry_->histogram(metric_id::branch_copy).Observe(seconds);
   if (summary.written_bytes == 0 || seconds <= 0) return;
   registry_->histogram(metric_id::copy_throughput).Observe(static_cast<double>(summary.written_bytes) / seconds);
 }
 
 void metrics::set_faults_total(std::uint64_t total) {
-  registry_->set_total(metric_id::faults, total);
+  registry_->set_total(metric_id::faults, static_cast<double>(total));
 }
 
 void metrics::set_deferred_faults_total(std::uint64_t total) {
-  registry_->set_total(metric_id::deferred_faults, total);
+  registry_->set_total(metric_id::deferred_faults, static_cast<double>(total));
+}
+
+void metrics::set_written_bytes_total(std::uint64_t total) {
+  registry_->set_total(metric_id::written_bytes, static_cast<double>(total));
 }
 
 void metrics::set_bounce_bytes(std::uint64_t bytes) {
@@ -186,20 +274,41 @@ void metrics::instance_exited(std::string_view reason) {
   registry_->counter(metric_id::instance_exits, {reason}).Increment();
 }
 
-void metrics::guest_longest_stall(std::string_view sandbox, std::chrono::nanoseconds stall) {
-  const std::lock_guard lock(registry_->mutex);  // against forget_guest, which destroys the series
-  registry_->gauge(metric_id::guest_longest_stall, {sandbox}).Set(std::chrono::duration<double>(stall).count());
-}
-
-void metrics::forget_guest(std::string_view sandbox) {
+void metrics::add_sandbox(std::string_view sandbox) {
   const std::lock_guard lock(registry_->mutex);
-  auto& series = registry_->gauge(metric_id::guest_longest_stall, {sandbox});
-  registry_->family<gauge_family>(metric_id::guest_longest_stall).Remove(&series);
+  registry_->sandboxes.emplace(sandbox);
+  for (const metric_definition& definition : catalog()) {
+    if (is_of_sandboxes(definition)) registry_->start_at_zero(definition, sandbox);
+  }
+  registry_->gauge(metric_id::sandbox_stuck, {sandbox}).Set(0);
 }
 
-void metrics::store_usage(std::uint64_t free_bytes, std::uint64_t reserved_bytes, std::uint64_t snapshots) {
+void metrics::remove_sandbox(std::string_view sandbox) {
+  const std::lock_guard lock(registry_->mutex);
+  if (registry_->sandboxes.erase(std::string(sandbox)) == 0) return;
+  for (const metric_definition& definition : catalog()) {
+    if (is_of_sandboxes(definition)) registry_->remove_series(definition, sandbox);
+  }
+}
+
+void metrics::sandbox_stuck(std::string_view sandbox, bool stuck) {
+  registry_->of_sandbox(sandbox, [&] { registry_->gauge(metric_id::sandbox_stuck, {sandbox}).Set(stuck ? 1 : 0); });
+}
+
+void metrics::guest_longest_stall(std::string_view sandbox, std::chrono::nanoseconds stall) {
+  registry_->of_sandbox(sandbox,
+                        [&] { registry_->gauge(metric_id::guest_longest_stall, {sandbox}).Set(in_seconds(stall)); });
+}
+
+void metrics::queue_length(std::string_view queue, std::size_t tasks) {
+  registry_->gauge(metric_id::queue_length, {queue}).Set(static_cast<double>(tasks));
+}
+
+void metrics::store_usage(std::uint64_t free_bytes, std::uint64_t reserved_bytes, std::uint64_t size_bytes,
+                          std::uint64_t snapshots) {
   registry_->gauge(metric_id::store_free).Set(static_cast<double>(free_bytes));
   registry_->gauge(metric_id::store_reserved).Set(static_cast<double>(reserved_bytes));
+  registry_->gauge(metric_id::store_size).Set(static_cast<double>(size_bytes));
   registry_->gauge(metric_id::snapshots).Set(static_cast<double>(snapshots));
 }
 
@@ -210,6 +319,14 @@ void metrics::http_request(std::string_view route, std::string_view method, int 
 
 void metrics::build_info(std::string_view version, std::string_view vmm) {
   registry_->gauge(metric_id::build_info, {version, vmm}).Set(1);
+}
+
+void metrics::process(const process_figures& figures) {
+  registry_->gauge(metric_id::start_time).Set(figures.started_at_unix);
+  registry_->set_total(metric_id::cpu, figures.cpu_seconds);
+  registry_->gauge(metric_id::memory).Set(static_cast<double>(figures.memory_bytes));
+  registry_->gauge(metric_id::open_fds).Set(static_cast<double>(figures.open_fds));
+  registry_->gauge(metric_id::max_fds).Set(static_cast<double>(figures.max_fds));
 }
 
 std::string metrics::text() const {

@@ -4,17 +4,21 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "base/branch_stats.hpp"
+#include "base/error.hpp"
+#include "metrics/process_figures.hpp"
 
 namespace coppice {
 
 // One daemon's (or one test's) registry. Thread-safe; every call is a few hash look-ups, so not for use per page.
 // Label values given as text must be few: states, step names, route patterns ("/v1/sandboxes/{id}"), never raw paths.
-// A metric appears in text() once it has been reported.
+// Counters and histograms whose label values are known start at 0: Prometheus sees no increase in a series that is born
+// with its first event. Every other metric appears in text() once it has been reported.
 class metrics {
  public:
   metrics();
@@ -23,9 +27,11 @@ class metrics {
   ~metrics();
 
   // Branches. Steps: reserve, prearm, pause, snapshot, rearm, resume, copy, publish.
-  void branch_finished(branch_mode mode, std::string_view outcome);  // ready, failed or cancelled
-  void branch_in_flight(int delta);                                  // +1 at the admission, -1 at the end
-  void pause_seconds(branch_mode mode, double seconds);
+  void branch_in_flight(int delta);  // +1 at the admission, -1 at the end
+  void branch_ready(branch_mode mode, std::string_view sandbox, const pause_breakdown& pause,
+                    const std::optional<copy_summary>& copy);
+  void branch_failed(branch_mode mode, std::string_view sandbox, errc reason);
+  void pause_seconds(branch_mode mode, std::string_view sandbox, double seconds);
   void step_seconds(std::string_view step, double seconds);
   void deadline_missed(std::string_view step);
   void step_failed(std::string_view step);
@@ -36,6 +42,7 @@ class metrics {
   // The copy engine. The totals are since the engine's start: a total smaller than the last one is ignored.
   void set_faults_total(std::uint64_t total);
   void set_deferred_faults_total(std::uint64_t total);
+  void set_written_bytes_total(std::uint64_t total);
   void set_bounce_bytes(std::uint64_t bytes);
   // The engine's own histogram: `bounds` in seconds, ascending; `counts` one per bound and one for all above it, not
   // cumulative; `sum` in seconds. Replaces what was set before. REQUIRES: counts.size() == bounds.size() + 1
@@ -44,16 +51,24 @@ class metrics {
   // Instances and their guests.
   void instances(std::string_view state, std::uint64_t count);
   void instance_exited(std::string_view reason);
+
+  // What has a sandbox as label is reported from its addition to its removal, and ignored before and after.
+  void add_sandbox(std::string_view sandbox);
+  void remove_sandbox(std::string_view sandbox);
+  void sandbox_stuck(std::string_view sandbox, bool stuck);
   void guest_longest_stall(std::string_view sandbox, std::chrono::nanoseconds stall);
-  void forget_guest(std::string_view sandbox);  // its stall is no longer reported
+
+  void queue_length(std::string_view queue, std::size_t tasks);  // starts or disk
 
   // The store.
-  void store_usage(std::uint64_t free_bytes, std::uint64_t reserved_bytes, std::uint64_t snapshots);
+  void store_usage(std::uint64_t free_bytes, std::uint64_t reserved_bytes, std::uint64_t size_bytes,
+                   std::uint64_t snapshots);
 
   // The API.
   void http_request(std::string_view route, std::string_view method, int status, double seconds);
 
   void build_info(std::string_view version, std::string_view vmm);
+  void process(const process_figures& figures);
 
   // Everything as Prometheus reads it: text exposition format 0.0.4.
   std::string text() const;

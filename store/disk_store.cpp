@@ -71,17 +71,17 @@ result<std::unique_ptr<staged_snapshot>> disk_store::reserve(const std::string& 
 }
 
 result<void> disk_store::check_space(const std::string& tag, std::uint64_t memory_bytes) const {
-  const auto free = free_bytes_of(state_->root);
-  if (!free) return free.error();
+  const auto space = space_of(state_->root);
+  if (!space) return space.error();
   const std::uint64_t outstanding = state_->outstanding_bytes();
   const std::uint64_t kept = outstanding + state_->keep_free_bytes;
-  const std::uint64_t usable = *free > kept ? *free - kept : 0;
+  const std::uint64_t usable = space->free_bytes > kept ? space->free_bytes - kept : 0;
   // In this order nothing can overflow, whatever size was asked for.
   if (usable >= vmstate_allowance && usable - vmstate_allowance >= memory_bytes) return {};
   return error{errc::no_space, 0,
                "snapshot '" + tag + "' needs " + format_bytes(memory_bytes) + " and " +
                    format_bytes(vmstate_allowance) + " for its vmstate, but only " + format_bytes(usable) +
-                   " are free on " + state_->root.string() + " (" + format_bytes(*free) + " less " +
+                   " are free on " + state_->root.string() + " (" + format_bytes(space->free_bytes) + " less " +
                    format_bytes(outstanding) + " reserved and " + format_bytes(state_->keep_free_bytes) +
                    " to keep free): delete snapshots or add disk space"};
 }
@@ -185,12 +185,13 @@ result<verify_result> disk_store::verify(const std::string& tag) const {
 }
 
 store_usage disk_store::usage() const {
-  const auto free = free_bytes_of(state_->root);
+  const auto found = space_of(state_->root);
+  const disk_space space = found ? *found : disk_space{};
   const std::lock_guard lock(state_->mutex);
   const std::uint64_t outstanding = state_->outstanding_bytes();
-  const std::uint64_t present = free ? *free : 0;
-  return {.free_bytes = present > outstanding ? present - outstanding : 0,
+  return {.free_bytes = space.free_bytes > outstanding ? space.free_bytes - outstanding : 0,
           .reserved_bytes = outstanding,
+          .size_bytes = space.size_bytes,
           .snapshots = state_->ready.size()};
 }
 

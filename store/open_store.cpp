@@ -114,10 +114,11 @@ std::uint64_t store_state::outstanding_bytes() const {
   return outstanding;
 }
 
-result<std::uint64_t> free_bytes_of(const std::filesystem::path& root) {
+result<disk_space> space_of(const std::filesystem::path& root) {
   struct statvfs file_system {};
   if (::statvfs(root.c_str(), &file_system) != 0) return errno_error("free space of " + root.string());
-  return static_cast<std::uint64_t>(file_system.f_bavail) * file_system.f_frsize;
+  return disk_space{.free_bytes = static_cast<std::uint64_t>(file_system.f_bavail) * file_system.f_frsize,
+                    .size_bytes = static_cast<std::uint64_t>(file_system.f_blocks) * file_system.f_frsize};
 }
 
 result<std::unique_ptr<snapshot_store>> open_store(const store_options& options, store_seams seams) {

@@ -60,6 +60,7 @@ struct verify_result {
 struct store_usage {
   std::uint64_t free_bytes = 0;  // of the file system, minus what is reserved
   std::uint64_t reserved_bytes = 0;
+  std::uint64_t size_bytes = 0;  // of the file system
   std::uint64_t snapshots = 0;
 };
 

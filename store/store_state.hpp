@@ -100,7 +100,11 @@ class disk_staging final : public staged_snapshot {
   std::uint64_t memory_bytes_;
 };
 
-// Free space of the root's file system for an ordinary user. Errors: io.
-result<std::uint64_t> free_bytes_of(const std::filesystem::path& root);
+// The root's file system. Errors: io.
+struct disk_space {
+  std::uint64_t free_bytes = 0;  // for an ordinary user
+  std::uint64_t size_bytes = 0;
+};
+result<disk_space> space_of(const std::filesystem::path& root);
 
 }  // namespace coppice

@@ -67,6 +67,7 @@ inline error refusal(const std::string& call) {
 class manual_executor final : public executor {
  public:
   void post(std::function<void()> task) override { tasks_.push_back(std::move(task)); }
+  std::size_t queued() const override { return tasks_.size(); }
   bool run_one() {
     if (held || tasks_.empty()) return false;
     auto task = std::move(tasks_.front());

@@ -261,6 +261,7 @@ TEST_F(store, usage_counts_reservations_and_snapshots) {
   EXPECT_EQ(store_->usage().snapshots, 0U);
   EXPECT_EQ(store_->usage().reserved_bytes, 0U);
   EXPECT_GT(store_->usage().free_bytes, 0U);
+  EXPECT_GE(store_->usage().size_bytes, store_->usage().free_bytes);
   auto staged = store_->reserve("s", 64 * mib);
   EXPECT_GE(store_->usage().reserved_bytes, 64 * mib);
   const auto before = store_->usage().reserved_bytes;

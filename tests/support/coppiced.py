@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 
 BUILD = pathlib.Path(os.environ["COPPICE_BUILD"])  # set by CMake
 JOURNAL = BUILD / "vmm" / "guest" / "journal.elf"
@@ -19,14 +20,17 @@ class Coppiced:
         command = [BUILD / "cli" / "coppiced", "--root", self.root / "root", "--listen", "127.0.0.1:0", *options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.url = ""
+        self.reader = None
         for line in self.process.stderr:
             self.log.write(line)
-            if found := re.search(r"listening on (\S+)", line):
+            if found := re.search(r"listening on ([^\s\"]+)", line):
                 self.url = found.group(1)
                 break
         if not self.url:
             self.stop()
             raise RuntimeError(f"coppiced did not start: {self.output}")
+        self.reader = threading.Thread(target=self.log.writelines, args=(self.process.stderr,))  # a full pipe blocks it
+        self.reader.start()
 
     @property
     def output(self) -> str:
@@ -37,9 +41,11 @@ class Coppiced:
     def stop(self) -> str:
         """Returns everything that it logged."""
         self.process.terminate()
-        _, rest = self.process.communicate(timeout=30)
-        self.log.write(rest or "")
+        self.process.wait(timeout=30)
+        if self.reader:
+            self.reader.join()
         text = self.output
+        self.process.stderr.close()
         self.log.close()
         shutil.rmtree(self.root, ignore_errors=True)
         return text

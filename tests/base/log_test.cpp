@@ -1,0 +1,47 @@
+#include "base/log.hpp"
+
+#include <gmock/gmock.h>
+#include <spdlog/sinks/ostream_sink.h>
+
+#include <array>
+#include <sstream>
+
+namespace coppice {
+namespace {
+
+using testing::MatchesRegex;
+
+// The default logger, into a string, for the length of a test.
+class log_test : public testing::Test {
+ protected:
+  log_test() { spdlog::set_default_logger(std::make_shared<spdlog::logger>("test", sink_)); }
+  ~log_test() override { spdlog::set_default_logger(before_); }
+
+  std::shared_ptr<spdlog::logger> before_ = spdlog::default_logger();
+  std::ostringstream text_;
+  std::shared_ptr<spdlog::sinks::ostream_sink_st> sink_ = std::make_shared<spdlog::sinks::ostream_sink_st>(text_);
+};
+
+TEST_F(log_test, a_json_line_has_time_level_program_and_message) {
+  sink_->set_formatter(make_json_formatter());
+  spdlog::warn("no \"{}\"", "space");
+  EXPECT_THAT(text_.str(), MatchesRegex("\\{\"time\":\"....-..-..T..:..:..\\.......Z\",\"level\":\"warning\","
+                                        "\"program\":\"test\",\"message\":\"no ..space..\"\\}\n"));
+}
+
+TEST_F(log_test, fields_follow_the_message_of_their_line_and_of_no_other) {
+  sink_->set_formatter(make_json_formatter());
+  log_with(spdlog::level::info, "{} stays", std::array<log_field, 2>{{{"tag", "b\n1"}, {"pause_us", -3}}});
+  spdlog::info("next");
+  EXPECT_THAT(text_.str(), MatchesRegex(".*\"message\":\"\\{\\} stays\",\"tag\":\"b\\\\n1\",\"pause_us\":-3\\}\n"
+                                        ".*\"message\":\"next\"\\}\n"));
+}
+
+TEST_F(log_test, a_human_line_leaves_the_fields_out) {
+  sink_->set_pattern("%l %n: %v");
+  log_with(spdlog::level::info, "branch b1 is ready", std::array<log_field, 1>{{{"tag", "b1"}}});
+  EXPECT_EQ(text_.str(), "info test: branch b1 is ready\n");
+}
+
+}  // namespace
+}  // namespace coppice

@@ -1,0 +1,58 @@
+"""coppiced's log: one line a branch, with its breakdown, for people and for programs."""
+import json
+import pathlib
+import sys
+import unittest
+import urllib.error
+import urllib.request
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+from coppiced import JOURNAL, Coppiced  # noqa: E402
+
+PARTS_OF_THE_PAUSE = ("pause_us", "snapshot_us", "rearm_us", "resume_us")
+
+
+def log_of_two_branches(*options: str) -> list[str]:
+    """What a daemon logs that makes the branch "b1", and refuses to make it again."""
+    daemon = Coppiced(*options)
+
+    def post(path, body):
+        data = json.dumps(body).encode()
+        request = urllib.request.Request(daemon.url + path, data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    try:
+        post("/v1/snapshots", {"tag": "base", "kernel": str(JOURNAL), "memory_mib": 64, "boot_time_ms": 200})
+        sandbox = post("/v1/sandboxes", {"snapshot_tag": "base"})[0]["id"]
+        for _ in range(2):
+            try:  # in the mode that has no short deadline to miss
+                post(f"/v1/sandboxes/{sandbox}/branch", {"tag": "b1", "mode": "full"})
+            except urllib.error.HTTPError as failure:
+                assert failure.code == 409, failure
+    finally:
+        log = daemon.stop()
+    return log.splitlines()
+
+
+class Log(unittest.TestCase):
+    def test_every_line_of_a_json_log_is_an_object(self):
+        lines = [json.loads(line) for line in log_of_two_branches("--log-format", "json")]
+        for line in lines:
+            self.assertEqual(list(line)[:4], ["time", "level", "program", "message"])
+        ready, failed = [line for line in lines if line.get("event") == "branch"]
+        self.assertEqual((ready["tag"], ready["mode"], ready["outcome"], ready["reason"]), ("b1", "full", "ready", ""))
+        self.assertGreater(ready["pause_total_us"], 0)
+        self.assertLessEqual(sum(ready[part] for part in PARTS_OF_THE_PAUSE), ready["pause_total_us"])
+        self.assertEqual((failed["level"], failed["outcome"], failed["step"]), ("warning", "failed", "reserve"))
+        self.assertIn("exists already", failed["reason"])
+
+    def test_a_human_log_has_the_same_lines(self):
+        branches = [line for line in log_of_two_branches() if " branch b1 of " in line]
+        self.assertEqual(len(branches), 2)
+        self.assertRegex(branches[0], r"full: ready; pause \d+ us \(pause \d+, snapshot \d+, rearm \d+, resume \d+\)")
+        self.assertIn("exists already", branches[1])
+
+
+if __name__ == "__main__":
+    unittest.main()
