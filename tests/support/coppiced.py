@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 
 BUILD = pathlib.Path(os.environ["COPPICE_BUILD"])  # set by CMake
 JOURNAL = BUILD / "vmm" / "guest" / "journal.elf"
@@ -15,31 +16,30 @@ class Coppiced:
 
     def __init__(self, *options: str):
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="coppiced-", dir="/var/tmp"))  # a disk, as users have it
-        self.log = (self.root / "log").open("w+")
         command = [BUILD / "cli" / "coppiced", "--root", self.root / "root", "--listen", "127.0.0.1:0", *options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.url = ""
+        self.lines: list[str] = []
+        self.started = threading.Event()
+        self.reader = threading.Thread(target=self._read, daemon=True)  # always: it must not wait for a full pipe
+        self.reader.start()
+        self.started.wait()
+        if not self.url:
+            raise RuntimeError(f"coppiced did not start: {self.stop()}")
+
+    def _read(self):
         for line in self.process.stderr:
-            self.log.write(line)
+            self.lines.append(line)
             if found := re.search(r"listening on (\S+)", line):
                 self.url = found.group(1)
-                break
-        if not self.url:
-            self.stop()
-            raise RuntimeError(f"coppiced did not start: {self.output}")
-
-    @property
-    def output(self) -> str:
-        self.log.flush()
-        self.log.seek(0)
-        return self.log.read()
+                self.started.set()
+        self.started.set()  # it ended
 
     def stop(self) -> str:
         """Returns everything that it logged."""
         self.process.terminate()
-        _, rest = self.process.communicate(timeout=30)
-        self.log.write(rest or "")
-        text = self.output
-        self.log.close()
+        self.process.wait(timeout=30)
+        self.reader.join()
+        self.process.stderr.close()
         shutil.rmtree(self.root, ignore_errors=True)
-        return text
+        return "".join(self.lines)
