@@ -1,6 +1,7 @@
 #include "api/body_reader.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace coppice {
 namespace {
@@ -20,6 +21,16 @@ std::string where_it_breaks(const nlohmann::json::parse_error& failure) {
 
 std::string quoted(const char* name) {
   return '"' + std::string(name) + '"';
+}
+
+// Also 2.0 is an integer: to JSON Schema, and to the languages that write it for 2.
+std::optional<std::uint64_t> whole_number(const nlohmann::json& value) {
+  constexpr double most_exact = 9007199254740992.0;  // 2^53
+  if (value.is_number_unsigned()) return value.get<std::uint64_t>();
+  if (!value.is_number_float()) return std::nullopt;
+  const auto number = value.get<double>();
+  if (number < 0 || number > most_exact || number != std::floor(number)) return std::nullopt;
+  return static_cast<std::uint64_t>(number);
 }
 
 }  // namespace
@@ -86,17 +97,10 @@ std::optional<bool> body_reader::flag(const char* name) {
 std::optional<std::uint64_t> body_reader::number(const char* name, std::uint64_t least, std::uint64_t most) {
   const auto* value = find(name);
   if (!value) return std::nullopt;
-  const std::string range = "an integer from " + std::to_string(least) + " to " + std::to_string(most);
-  if (!value->is_number_integer()) {
-    fail("field " + quoted(name) + " must be " + range +
-         (value->is_number() ? ", it is " + value->dump() : ", it is a JSON " + std::string(value->type_name())));
-    return std::nullopt;
-  }
-  const bool negative = !value->is_number_unsigned() && value->get<std::int64_t>() < 0;
-  if (!negative && value->get<std::uint64_t>() >= least && value->get<std::uint64_t>() <= most) {
-    return value->get<std::uint64_t>();
-  }
-  fail("field " + quoted(name) + " must be " + range + ", it is " + value->dump());
+  const auto whole = whole_number(*value);
+  if (whole && *whole >= least && *whole <= most) return whole;
+  fail("field " + quoted(name) + " must be an integer from " + std::to_string(least) + " to " + std::to_string(most) +
+       (value->is_number() ? ", it is " + value->dump() : ", it is a JSON " + std::string(value->type_name())));
   return std::nullopt;
 }
 

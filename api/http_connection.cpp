@@ -154,12 +154,10 @@ void http_connection::perform(bool keep_alive) {
                                 "web pages are not served: send no Origin, and name coppiced by its IP address or as "
                                 "localhost; or start it with --token-file"));
   }
-  route_request request{method_,
-                        target_,
-                        std::move(message.body()),
-                        std::string(message["Idempotency-Key"]),
-                        std::string(message["Last-Event-ID"]),
-                        from_};
+  std::optional<std::string> key;
+  if (const auto found = message.find("Idempotency-Key"); found != message.end()) key = std::string(found->value());
+  route_request request{
+      method_, target_, std::move(message.body()), std::move(key), std::string(message["Last-Event-ID"]), from_};
   try {
     handle_request(
         core_.services, std::move(request),
@@ -200,7 +198,7 @@ void http_connection::reply(route_answer answer) {
   if (answer.status == 401) response_->set(http::field::www_authenticate, "Bearer realm=\"coppiced\"");
   if (answer.replayed) response_->set("Idempotency-Replayed", "true");
   if (!answer.allow.empty()) response_->set(http::field::allow, answer.allow);
-  if (answer.status != 204) {
+  if (answer.status != 204 && method_ != "HEAD") {  // neither has a body: RFC 9110
     response_->set(http::field::content_type, answer.content_type);
     response_->body() = std::move(answer.body);
     response_->prepare_payload();

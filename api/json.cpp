@@ -9,6 +9,7 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::uint64_t least_memory = 2 * mib;
 constexpr std::uint64_t most_memory = 1024 * gib;
 constexpr std::uint64_t most_vcpus = 32;
 constexpr std::uint64_t most_sandboxes = 1000;
@@ -51,6 +52,16 @@ std::string hex64(std::uint64_t value) {
   return text;
 }
 
+// A NUL would end what the kernel, or a VMM, takes a text for.
+bool has_nul(std::string_view text) {
+  return text.find('\0') != std::string_view::npos;
+}
+
+void check_path(body_reader& reader, const char* name, const std::string& path) {
+  if (path.starts_with('/') && !has_nul(path)) return;
+  reader.fail("field \"" + std::string(name) + "\" must be an absolute path without a NUL");
+}
+
 std::optional<drive_request> read_rootfs(body_reader& reader) {
   const auto path = reader.text("rootfs");
   const auto read_only = reader.flag("rootfs_read_only");
@@ -58,18 +69,17 @@ std::optional<drive_request> read_rootfs(body_reader& reader) {
     if (read_only) reader.fail("field \"rootfs_read_only\" needs \"rootfs\"");
     return std::nullopt;
   }
-  drive_request drive{*path, read_only.value_or(true)};
-  if (!drive.path.is_absolute()) reader.fail("field \"rootfs\" must be an absolute path");
-  return drive;
+  check_path(reader, "rootfs", *path);
+  return drive_request{*path, read_only.value_or(true)};
 }
 
 void read_memory(body_reader& reader, std::uint64_t& memory_bytes) {
-  const auto bytes = reader.number("memory_bytes", mib, most_memory);
-  const auto mebibytes = reader.number("memory_mib", 1, most_memory / mib);
+  const auto bytes = reader.number("memory_bytes", least_memory, most_memory);
+  const auto mebibytes = reader.number("memory_mib", least_memory / mib, most_memory / mib);
   if (bytes && mebibytes) return reader.fail("give \"memory_bytes\" or \"memory_mib\", not both");
   if (bytes) memory_bytes = *bytes;
   if (mebibytes) memory_bytes = *mebibytes * mib;
-  if (memory_bytes % page_size != 0) reader.fail("field \"memory_bytes\" must be a multiple of 4096");
+  if (memory_bytes % mib != 0) reader.fail("field \"memory_bytes\" must be a multiple of 1048576");
 }
 
 void check_tag(body_reader& reader, const std::string& tag) {
@@ -174,11 +184,13 @@ result<create_snapshot_request> parse_create_snapshot(std::string_view body) {
   request.tag = reader.text("tag").value_or("");
   if (!reader.has("tag")) reader.fail("field \"tag\" is missing");
   check_tag(reader, request.tag);
-  request.kernel = reader.required_text("kernel");
-  if (!request.kernel.is_absolute()) reader.fail("field \"kernel\" must be an absolute path");
+  const std::string kernel = reader.required_text("kernel");
+  check_path(reader, "kernel", kernel);
+  request.kernel = kernel;
   read_memory(reader, request.memory_bytes);
   request.vcpus = static_cast<unsigned>(reader.number("vcpus", 1, most_vcpus).value_or(request.vcpus));
   request.boot_args = reader.text("boot_args").value_or("");
+  if (has_nul(request.boot_args)) reader.fail("field \"boot_args\" must not hold a NUL");
   request.rootfs = read_rootfs(reader);
   if (const auto time = reader.number("boot_time_ms", 0, most_boot_time_ms)) {
     request.boot_time = std::chrono::milliseconds(*time);

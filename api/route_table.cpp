@@ -6,6 +6,7 @@
 #include "api/event_log.hpp"
 #include "api/http_status.hpp"
 #include "api/json.hpp"
+#include "api/openapi.hpp"
 
 namespace coppice {
 namespace {
@@ -159,6 +160,10 @@ void version(call c) {
               {{"name", "coppiced"}, {"version", COPPICE_VERSION}, {"api", "v1"}, {"vmm", to_json(c.plane.vmm())}});
 }
 
+void openapi(call c) {
+  answer_json(c.answer, 200, openapi_document());
+}
+
 void metrics_text(call c) {
   c.answer({.status = 200, .body = c.plane.metrics_text(), .content_type = "text/plain; version=0.0.4; charset=utf-8"});
 }
@@ -167,10 +172,8 @@ constexpr std::array<unsigned, 1> ok{200};
 constexpr std::array<unsigned, 1> created{201};
 constexpr std::array<unsigned, 2> branched{201, 202};
 constexpr std::array<unsigned, 1> nothing{204};
-constexpr std::array<unsigned, 3> list_failures{400, 500, 503};
-constexpr std::array<unsigned, 4> find_failures{400, 404, 500, 503};
-constexpr std::array<unsigned, 5> change_failures{400, 404, 409, 500, 503};
-constexpr std::array<unsigned, 1> probe_failures{400};
+constexpr std::array<unsigned, 1> find_failures{404};
+constexpr std::array<unsigned, 2> change_failures{404, 409};
 
 constexpr std::array<query_parameter, 1> journal_query{
     query_parameter{"reset", "forget the longest stall after reading it"}};
@@ -182,36 +185,38 @@ constexpr std::array<query_parameter, 2> delete_query{
 constexpr std::array routes = {
     route{.method = "GET",
           .pattern = "/healthz",
+          .id = "health",
           .summary = "Whether coppiced serves",
           .gives = "health",
           .open = true,
           .successes = ok,
-          .failures = probe_failures,
           .run = healthz},
     route{.method = "GET",
           .pattern = "/version",
+          .id = "version",
           .summary = "What runs here, and what its VMM can do",
           .gives = "version",
           .open = true,
           .successes = ok,
-          .failures = probe_failures,
           .run = version},
     route{.method = "GET",
           .pattern = "/metrics",
+          .id = "metrics",
           .summary = "All metrics, as Prometheus reads them",
           .gives = "text",
+          .media = "text/plain",
           .successes = ok,
-          .failures = probe_failures,
           .run = metrics_text},
     route{.method = "GET",
           .pattern = "/v1/snapshots",
+          .id = "list_snapshots",
           .summary = "The snapshots: ready, being written, and failed ones",
           .gives = "[snapshot]",
           .successes = ok,
-          .failures = list_failures,
           .run = list_snapshots},
     route{.method = "POST",
           .pattern = "/v1/snapshots",
+          .id = "create_snapshot",
           .summary = "Boot a kernel and take its snapshot",
           .takes = "create_snapshot",
           .gives = "snapshot",
@@ -221,6 +226,7 @@ constexpr std::array routes = {
           .run = create_snapshot},
     route{.method = "GET",
           .pattern = "/v1/snapshots/{tag}/info",
+          .id = "snapshot_info",
           .named = path_name::snapshot,
           .summary = "One snapshot, with its lineage",
           .gives = "snapshot_details",
@@ -229,6 +235,7 @@ constexpr std::array routes = {
           .run = snapshot_info_of},
     route{.method = "DELETE",
           .pattern = "/v1/snapshots/{tag}",
+          .id = "delete_snapshot",
           .named = path_name::snapshot,
           .query = delete_query,
           .summary = "Delete a snapshot",
@@ -237,6 +244,7 @@ constexpr std::array routes = {
           .run = delete_snapshot},
     route{.method = "POST",
           .pattern = "/v1/snapshots/{tag}/verify",
+          .id = "verify_snapshot",
           .named = path_name::snapshot,
           .summary = "Read the image again and check every page",
           .gives = "verify_report",
@@ -245,13 +253,14 @@ constexpr std::array routes = {
           .run = verify_snapshot},
     route{.method = "GET",
           .pattern = "/v1/sandboxes",
+          .id = "list_sandboxes",
           .summary = "The sandboxes: running microVMs",
           .gives = "[sandbox]",
           .successes = ok,
-          .failures = list_failures,
           .run = list_sandboxes},
     route{.method = "POST",
           .pattern = "/v1/sandboxes",
+          .id = "create_sandboxes",
           .summary = "Start sandboxes from a snapshot: all or none",
           .takes = "create_sandboxes",
           .gives = "[sandbox]",
@@ -261,6 +270,7 @@ constexpr std::array routes = {
           .run = create_sandboxes},
     route{.method = "GET",
           .pattern = "/v1/sandboxes/{id}",
+          .id = "sandbox_info",
           .named = path_name::sandbox,
           .summary = "One sandbox",
           .gives = "sandbox",
@@ -269,6 +279,7 @@ constexpr std::array routes = {
           .run = sandbox_info_of},
     route{.method = "DELETE",
           .pattern = "/v1/sandboxes/{id}",
+          .id = "delete_sandbox",
           .named = path_name::sandbox,
           .summary = "End a sandbox",
           .successes = nothing,
@@ -276,6 +287,7 @@ constexpr std::array routes = {
           .run = delete_sandbox},
     route{.method = "GET",
           .pattern = "/v1/sandboxes/{id}/journal",
+          .id = "journal",
           .named = path_name::sandbox,
           .query = journal_query,
           .summary = "What the journal guest of a sandbox reports of itself",
@@ -285,6 +297,7 @@ constexpr std::array routes = {
           .run = journal},
     route{.method = "POST",
           .pattern = "/v1/sandboxes/{id}/branch",
+          .id = "branch_sandbox",
           .named = path_name::sandbox,
           .summary = "Branch a running sandbox into a snapshot (202: it is still being written)",
           .takes = "branch",
@@ -295,6 +308,7 @@ constexpr std::array routes = {
           .run = branch_sandbox},
     route{.method = "POST",
           .pattern = "/v1/sandboxes/{id}/exec",
+          .id = "exec",
           .named = path_name::sandbox,
           .summary = "Run a program in the guest: 409 for now, sandboxes have no guest address",
           .takes = "exec",
@@ -302,6 +316,7 @@ constexpr std::array routes = {
           .run = exec},
     route{.method = "POST",
           .pattern = "/v1/sandboxes/{id}/eval",
+          .id = "eval",
           .named = path_name::sandbox,
           .summary = "Evaluate code in the guest's agent: 409 for now, sandboxes have no guest address",
           .takes = "eval",
@@ -309,17 +324,26 @@ constexpr std::array routes = {
           .run = eval},
     route{.method = "POST",
           .pattern = "/v1/sandboxes/{id}/ping",
+          .id = "ping",
           .named = path_name::sandbox,
           .summary = "Ask the guest's agent whether it lives: 409 for now, sandboxes have no guest address",
           .failures = change_failures,
           .run = ping},
     route{.method = "GET",
           .pattern = "/v1/events",
+          .id = "events",
           .summary = "Changes of sandboxes, branches and snapshots, as they happen (server-sent events)",
-          .gives = "events",
+          .gives = "text",
+          .media = "text/event-stream",
           .successes = ok,
-          .failures = probe_failures,
           .run = events},
+    route{.method = "GET",
+          .pattern = "/v1/openapi.json",
+          .id = "openapi",
+          .summary = "This description of the API",
+          .gives = "openapi",
+          .successes = ok,
+          .run = openapi},
 };
 
 }  // namespace

@@ -35,16 +35,18 @@ struct query_parameter {
 struct route {
   std::string_view method;
   std::string_view pattern;
+  std::string_view id;  // of the operation, for generators of clients
   path_name named = path_name::none;
   std::span<const query_parameter> query = {};
   std::string_view summary = {};
-  std::string_view takes = {};  // schema of the body; empty: no body
-  std::string_view gives = {};  // schema of the answer; "[x]" for a list of x; empty: no body
-  bool open = false;            // to callers without a token; else GET needs the role read, the others write
-  bool creates = false;         // an Idempotency-Key is honoured
+  std::string_view takes = {};                  // schema of the body (api/schemas.cpp); empty: no body
+  std::string_view gives = {};                  // schema of the answer; "[x]" for a list of x; empty: no body
+  std::string_view media = "application/json";  // type of the answer; a failure's is always JSON
+  bool open = false;     // to callers without a token; else GET needs the role read, the others write
+  bool creates = false;  // an Idempotency-Key is honoured
   std::span<const unsigned> successes = {};
-  std::span<const unsigned> failures = {};
-  void (*run)(call) = nullptr;  // calls `answer` exactly once
+  std::span<const unsigned> failures = {};  // besides those that any route may answer
+  void (*run)(call) = nullptr;              // calls `answer` exactly once
 };
 
 // All routes. Static.

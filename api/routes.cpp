@@ -122,8 +122,9 @@ route_answer token_needed() {
 
 // A repetition gets the first answer, unless that is still to come.
 void run_once(const route& chosen, call c, idempotency_cache& keys, const route_request& request) {
-  const std::string& key = request.idempotency_key;
-  const bool legal = key.size() <= longest_key && std::ranges::all_of(key, [](char x) { return x > ' ' && x <= '~'; });
+  const std::string& key = *request.idempotency_key;
+  const bool legal =
+      !key.empty() && key.size() <= longest_key && std::ranges::all_of(key, [](char x) { return x > ' ' && x <= '~'; });
   if (!legal) return c.answer(failure_answer(400, "bad Idempotency-Key: 1 to 255 visible ASCII characters are needed"));
   // One caller's keys are none of another's.
   const std::string whose = request.from.name + '\n' + key;
@@ -176,7 +177,7 @@ void handle_request(const route_services& with, route_request request, std::func
            std::move(request.body),
            std::move(request.last_event_id),
            tagged};
-    if (!candidate.creates || request.idempotency_key.empty()) return run_route(candidate, std::move(c));
+    if (!candidate.creates || !request.idempotency_key) return run_route(candidate, std::move(c));
     return run_once(candidate, std::move(c), *with.keys, request);
   }
   if (request.from.role == access_role::none) return answer(token_needed());

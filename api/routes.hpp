@@ -20,8 +20,8 @@ struct route_request {
   std::string method;  // "GET"
   std::string target;  // "/v1/snapshots/base/info?x=y", as sent
   std::string body = {};
-  std::string idempotency_key = {};  // empty: none
-  std::string last_event_id = {};    // empty: none
+  std::optional<std::string> idempotency_key = {};
+  std::string last_event_id = {};  // empty: none
   caller from = {};
 };
 

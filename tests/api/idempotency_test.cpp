@@ -136,6 +136,7 @@ TEST_F(idempotent_server, a_repetition_while_the_first_is_in_flight_is_409_even_
 }
 
 TEST_F(idempotent_server, a_key_that_is_none_is_400_and_other_routes_take_no_key) {
+  EXPECT_THAT(post("/v1/sandboxes/a/branch", "", ""), StartsWith("HTTP/1.1 400"));
   EXPECT_THAT(post("/v1/sandboxes/a/branch", std::string(256, 'k'), ""), StartsWith("HTTP/1.1 400"));
   EXPECT_THAT(post("/v1/sandboxes/a/branch", "a b", ""), StartsWith("HTTP/1.1 400"));
   plane_.report = verify_report{};

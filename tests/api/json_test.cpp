@@ -105,12 +105,15 @@ TEST(json, bad_snapshot_requests_name_the_field) {
   EXPECT_THAT(failure(R"({"kernel":"/k"})"), HasSubstr("\"tag\" is missing"));
   EXPECT_THAT(failure(R"({"tag":"a"})"), HasSubstr("\"kernel\" is missing"));
   EXPECT_THAT(failure(R"({"tag":"a","kernel":"k"})"), HasSubstr("absolute"));
+  EXPECT_THAT(failure(R"({"tag":"a","kernel":"/k\u0000.elf"})"), HasSubstr("NUL"));
+  EXPECT_THAT(failure(R"({"tag":"a","kernel":"/k","rootfs":"/r\u0000"})"), HasSubstr("NUL"));
+  EXPECT_THAT(failure(R"({"tag":"a","kernel":"/k","boot_args":"a\u0000b"})"), HasSubstr("NUL"));
   EXPECT_THAT(failure(R"({"tag":"a","kernel":7})"), AllOf(HasSubstr("\"kernel\""), HasSubstr("string")));
   EXPECT_THAT(failure(R"({"tag":"a","kernel":"/k","vcpus":0})"), AllOf(HasSubstr("\"vcpus\""), HasSubstr("1 to 32")));
   EXPECT_THAT(failure(R"({"tag":"a","kernel":"/k","vcpus":1.5})"), HasSubstr("\"vcpus\" must be an integer"));
   EXPECT_THAT(failure(R"({"tag":"a","kernel":"/k","vcpus":-1})"), HasSubstr("it is -1"));
-  EXPECT_THAT(failure(R"({"tag":"a","kernel":"/k","memory_mib":1,"memory_bytes":1048576})"), HasSubstr("not both"));
-  EXPECT_THAT(failure(R"({"tag":"a","kernel":"/k","memory_bytes":1048577})"), HasSubstr("multiple of 4096"));
+  EXPECT_THAT(failure(R"({"tag":"a","kernel":"/k","memory_mib":2,"memory_bytes":2097152})"), HasSubstr("not both"));
+  EXPECT_THAT(failure(R"({"tag":"a","kernel":"/k","memory_bytes":2101248})"), HasSubstr("multiple of 1048576"));
   EXPECT_THAT(failure(R"({"tag":"a","kernel":"/k","rootfs_read_only":true})"), HasSubstr("needs \"rootfs\""));
   EXPECT_THAT(failure(R"({"tag":"a","kernal":"/k"})"),
               AllOf(HasSubstr("\"kernal\""), HasSubstr("known are tag, kernel")));
@@ -143,8 +146,13 @@ TEST(json, forkds_sandbox_fields_that_cannot_be_honoured_are_refused) {
               HasSubstr("not supported yet"));
 }
 
+TEST(json, an_integer_may_be_written_with_a_fraction_of_nothing) {
+  EXPECT_EQ(parse_create_sandboxes(R"({"snapshot_tag":"b","n":2.0})")->n, 2u) << "it is one by JSON Schema, too";
+  EXPECT_EQ(parse_create_sandboxes(R"({"snapshot_tag":"b","n":1e3})")->n, 1000u);
+}
+
 TEST(json, n_is_from_1_to_1000) {
-  for (const char* n : {"0", "1001", "-1", "99999999999999999999", "1.0", "\"1\""}) {
+  for (const char* n : {"0", "1001", "-1", "99999999999999999999", "1.5", "-1.0", "1e300", "\"1\""}) {
     const auto body = std::string(R"({"snapshot_tag":"base","n":)") + n + "}";
     EXPECT_THAT(failure_of(parse_create_sandboxes(body)), HasSubstr("\"n\"")) << n;
   }

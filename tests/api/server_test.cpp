@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "api/client.hpp"
+#include "api/openapi.hpp"
 #include "tests/api/fake_control_plane.hpp"
 #include "tests/api/raw_client.hpp"
 
@@ -258,6 +259,17 @@ TEST_F(server, pipelined_requests_are_answered_in_order) {
       raw.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
   const auto answers = raw.read_until("");
   EXPECT_THAT(answers, AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("HTTP/1.1 404")));
+}
+
+TEST_F(server, a_refusal_of_head_has_no_body) {
+  raw_client raw(api_->port());
+  ASSERT_TRUE(raw.send("HEAD /healthz HTTP/1.1\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n"));
+  EXPECT_THAT(raw.read_until("\r\n\r\n"), AllOf(StartsWith("HTTP/1.1 405 "), HasSubstr("Allow: GET\r\n")));
+  EXPECT_THAT(raw.read_until("\r\n\r\n"), StartsWith("HTTP/1.1 200 ")) << "the next answer follows at once";
+}
+
+TEST_F(server, the_description_of_the_api_is_served) {
+  EXPECT_EQ(json::parse(send("GET", "/v1/openapi.json").body), openapi_document());
 }
 
 TEST_F(server, a_client_that_expects_100_continue_gets_it) {

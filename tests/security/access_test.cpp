@@ -102,9 +102,13 @@ class guarded_server : public ::testing::Test {
     return answer.ok() ? *answer : http_answer{};
   }
 
-  const std::vector<std::pair<const char*, const char*>> reads = {
-      {"GET", "/metrics"},      {"GET", "/v1/snapshots"},      {"GET", "/v1/snapshots/a/info"},
-      {"GET", "/v1/sandboxes"}, {"GET", "/v1/sandboxes/sb-1"}, {"GET", "/v1/sandboxes/sb-1/journal"}};
+  const std::vector<std::pair<const char*, const char*>> reads = {{"GET", "/metrics"},
+                                                                  {"GET", "/v1/openapi.json"},
+                                                                  {"GET", "/v1/snapshots"},
+                                                                  {"GET", "/v1/snapshots/a/info"},
+                                                                  {"GET", "/v1/sandboxes"},
+                                                                  {"GET", "/v1/sandboxes/sb-1"},
+                                                                  {"GET", "/v1/sandboxes/sb-1/journal"}};
   const std::vector<std::pair<const char*, const char*>> writes = {
       {"POST", "/v1/snapshots"},           {"DELETE", "/v1/snapshots/a"},       {"POST", "/v1/snapshots/a/verify"},
       {"POST", "/v1/sandboxes"},           {"DELETE", "/v1/sandboxes/sb-1"},    {"POST", "/v1/sandboxes/sb-1/branch"},

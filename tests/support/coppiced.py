@@ -16,36 +16,30 @@ class Coppiced:
 
     def __init__(self, *options: str):
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="coppiced-", dir="/var/tmp"))  # a disk, as users have it
-        self.log = (self.root / "log").open("w+")
         command = [BUILD / "cli" / "coppiced", "--root", self.root / "root", "--listen", "127.0.0.1:0", *options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.url = ""
-        self.reader = None
+        self.lines: list[str] = []
+        self.started = threading.Event()
+        self.reader = threading.Thread(target=self._read, daemon=True)  # always: it must not wait for a full pipe
+        self.reader.start()
+        self.started.wait()
+        if not self.url:
+            raise RuntimeError(f"coppiced did not start: {self.stop()}")
+
+    def _read(self):
         for line in self.process.stderr:
-            self.log.write(line)
+            self.lines.append(line)
             if found := re.search(r"listening on ([^\s\"]+)", line):
                 self.url = found.group(1)
-                break
-        if not self.url:
-            self.stop()
-            raise RuntimeError(f"coppiced did not start: {self.output}")
-        self.reader = threading.Thread(target=self.log.writelines, args=(self.process.stderr,))  # a full pipe blocks it
-        self.reader.start()
-
-    @property
-    def output(self) -> str:
-        self.log.flush()
-        self.log.seek(0)
-        return self.log.read()
+                self.started.set()
+        self.started.set()  # it ended
 
     def stop(self) -> str:
         """Returns everything that it logged."""
         self.process.terminate()
         self.process.wait(timeout=30)
-        if self.reader:
-            self.reader.join()
-        text = self.output
+        self.reader.join()
         self.process.stderr.close()
-        self.log.close()
         shutil.rmtree(self.root, ignore_errors=True)
-        return text
+        return "".join(self.lines)
