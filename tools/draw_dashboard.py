@@ -15,7 +15,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.ticker import FuncFormatter  # noqa: E402
+from matplotlib.ticker import FuncFormatter, NullLocator  # noqa: E402
 from PIL import Image  # noqa: E402
 
 DASHBOARD = pathlib.Path(__file__).resolve().parent.parent / "deploy" / "grafana" / "dashboards" / "coppice.json"
@@ -52,14 +52,21 @@ def last(series: dict) -> float:
     return next((value for value in reversed(values_of(series)[1]) if not math.isnan(value)), math.nan)
 
 
-def draw_lines(axes, unit: str, answers: list[dict], start: float) -> None:
+def draw_lines(axes, unit: str, answers: list[dict], start: float, logarithmic: bool) -> None:
     for series, colour in zip(answers, COLOURS * 9):
         times, values = values_of(series)
         axes.plot([when - start for when in times], values, color=colour, linewidth=0.9, label=name_of(series))
-    axes.set_ylim(0, axes.get_ylim()[1] * (1.4 if len(answers) > 1 else 1.1))  # room for the legend
+    room = 1.4 if len(answers) > 1 else 1.1  # for the legend
+    if logarithmic:
+        axes.set_yscale("log")
+        axes.set_ylim(top=axes.get_ylim()[1] * 10 ** (room - 1))
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_ylim(0, axes.get_ylim()[1] * room)
+        axes.locator_params(axis="y", nbins=4)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: human(value, unit)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} s"))
-    axes.locator_params(nbins=4)
+    axes.locator_params(axis="x", nbins=4)
     axes.grid(color=FAINT, linewidth=0.5)
     axes.tick_params(colors=TEXT, labelsize=5, length=0, pad=2)
     if len(answers) > 1:
@@ -113,7 +120,7 @@ def draw(panels: list[dict], answers: dict[str, list[dict]], path: pathlib.Path)
         chart.text(left + 0.004, top - 0.6 / lines, title, color=TEXT, fontsize=6.5, va="center")
         unit, found = panel["fieldConfig"]["defaults"]["unit"], answers[panel["title"]]
         if panel["type"] == "timeseries":
-            draw_lines(axes, unit, found, start)
+            draw_lines(axes, unit, found, start, "scaleDistribution" in panel["fieldConfig"]["defaults"]["custom"])
         elif panel["type"] == "stat":
             draw_number(axes, unit, found, panel)
         else:

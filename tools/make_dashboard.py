@@ -117,7 +117,11 @@ ROWS = [
 def defaults_of(kind: str, unit: str, red_from) -> dict:
     defaults = {"unit": unit, "color": {"mode": "palette-classic"}}
     if kind == "timeseries":
-        defaults |= {"min": 0, "custom": {"fillOpacity": 10, "showPoints": "never", "spanNulls": False}}
+        defaults["custom"] = {"fillOpacity": 10, "showPoints": "never", "spanNulls": False}
+        if unit == "s":  # from microseconds to seconds
+            defaults["custom"]["scaleDistribution"] = {"type": "log", "log": 10}
+        else:
+            defaults["min"] = 0
     if kind == "stat":
         steps = [{"color": "green", "value": None}] + ([{"color": "red", "value": red_from}] if red_from else [])
         defaults |= {"color": {"mode": "thresholds"}, "thresholds": {"mode": "absolute", "steps": steps}}
