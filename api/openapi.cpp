@@ -14,12 +14,12 @@ using nlohmann::json;
 
 constexpr const char* about = R"(Branching of running microVMs.
 
-Bodies are JSON. In those of requests, a field that is null counts as absent, and one that is unknown is refused. Every
-answer has an `X-Request-Id`: the request's own, if it sent one of up to 64 letters, digits and `._-`. A failure has a body
-with `error`, a sentence, and mostly `code`. What has no route is answered by 404, and a method that a path does not have by
-405 with `Allow`.
+Bodies are JSON. In those of requests, a field that is null counts as absent, and one that is unknown is refused.
+Every answer has an `X-Request-Id`: the request's own, if it sent one of up to 64 letters, digits and `._-`. A failure
+has a body with `error`, a sentence, and mostly `code`. What has no route is answered by 404, and a method that a path
+does not have by 405 with `Allow`.
 
-Tokens are needed if coppiced was started with `--token-file`. A token with the role `read` may GET; `write` may do all.)";
+Tokens are needed if coppiced was started with `--token-file`. One with the role `read` may GET; `write` may do all.)";
 
 struct failure {
   unsigned status;

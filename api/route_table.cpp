@@ -179,8 +179,9 @@ constexpr std::array<query_parameter, 1> journal_query{
     query_parameter{"reset", "forget the longest stall after reading it"}};
 constexpr std::array<query_parameter, 2> delete_query{
     query_parameter{"cascade", "delete all snapshots that descend from this one, too"},
-    query_parameter{
-        "force", "leave the descendants, as forkd's clients say it; the default here, because every image is whole"}};
+    query_parameter{"force",
+                    "leave the descendants, as forkd's clients say it; the default here, as every image is whole. Not "
+                    "with cascade"}};
 
 constexpr std::array routes = {
     route{.method = "GET",

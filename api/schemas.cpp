@@ -32,7 +32,10 @@ constexpr const char* text = R"json({
       "type": ["integer", "null"], "minimum": 2097152, "maximum": 1099511627776, "multipleOf": 1048576,
       "description": "RAM; 256 MiB if neither this nor memory_mib is given"
     },
-    "memory_mib": {"type": ["integer", "null"], "minimum": 2, "maximum": 1048576},
+    "memory_mib": {
+      "type": ["integer", "null"], "minimum": 2, "maximum": 1048576,
+      "description": "the same in MiB; not together with memory_bytes"
+    },
     "vcpus": {"enum": [1, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, null], "default": 1},
     "boot_args": {"type": ["string", "null"], "pattern": "^[^\\u0000]*$", "description": "kernel command line"},
     "rootfs": {
@@ -208,7 +211,7 @@ constexpr const char* text = R"json({
   "properties": {
     "tag": {
       "anyOf": [{"$ref": "#/components/schemas/tag"}, {"type": "null"}],
-      "description": "name of the snapshot; branch-<sandbox>-<count> if it is absent"
+      "description": "name of the snapshot; branch-ID-COUNT if it is absent"
     },
     "mode": {
       "enum": ["live", "full", "diff", null],
@@ -218,7 +221,7 @@ constexpr const char* text = R"json({
       "type": ["boolean", "null"], "default": true,
       "description": "false: answer by 202 when the parent runs again"
     },
-    "diff": {"type": ["boolean", "null"], "description": "older clients' mode: true is diff, false is full"},
+    "diff": {"type": ["boolean", "null"], "description": "older clients' way to say mode: diff if true, else full"},
     "measure_diff": {"enum": [false, null], "description": "not supported yet"}
   },
   "not": {
