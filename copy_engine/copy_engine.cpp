@@ -210,9 +210,9 @@ result<std::unique_ptr<copy_engine>> create_copy_engine(const copy_engine_option
   if (!faults) return std::move(faults).error();
   threads->faults = std::move(*faults);
   for (unsigned i = 0; i < options.copy_threads; ++i) {
-    auto copier = copy_thread::start(threads->counters, threads->host_limit, options.branch_bytes_per_second);
+    auto copier =
+        copy_thread::start(*threads->faults, threads->counters, threads->host_limit, options.branch_bytes_per_second);
     if (!copier) return std::move(copier).error();
-    (*copier)->serve(*threads->faults);
     threads->copiers.push_back(std::move(*copier));
   }
   return std::unique_ptr<copy_engine>(new engine(std::move(threads)));

@@ -50,11 +50,12 @@ void advance(write_operation& operation, std::uint64_t written) {
 
 }  // namespace
 
-result<std::unique_ptr<copy_thread>> copy_thread::start(engine_counters& counters, rate_limit& host_limit,
-                                                        std::uint64_t branch_bytes_per_second) {
+result<std::unique_ptr<copy_thread>> copy_thread::start(fault_thread& faults, engine_counters& counters,
+                                                        rate_limit& host_limit, std::uint64_t branch_bytes_per_second) {
   auto wakeup = task_queue::make_eventfd();
   if (!wakeup) return std::move(wakeup).error();
-  std::unique_ptr<copy_thread> made(new copy_thread(std::move(*wakeup), counters, host_limit, branch_bytes_per_second));
+  std::unique_ptr<copy_thread> made(
+      new copy_thread(std::move(*wakeup), faults, counters, host_limit, branch_bytes_per_second));
   COPPICE_TRY(made->set_up_ring());
   made->thread_ = std::thread([raw = made.get()] { raw->run(); });
   return made;
@@ -84,7 +85,7 @@ void copy_thread::run() {
     tasks_.run_all();
     const auto more_in = pump();
     close_finished_jobs();
-    faults_->notify_released();  // by a completion, or by what needed no write
+    faults_.notify_released();  // by a completion, or by what needed no write
     wait_for_events(stopping_ ? std::chrono::nanoseconds(0) : more_in);
     io_uring_cqe* completion = nullptr;
     while (::io_uring_peek_cqe(&ring_, &completion) == 0) handle(completion);
@@ -250,8 +251,8 @@ void copy_thread::operation_done(write_operation& operation) {
   const write_operation ended = std::move(operation);
   job.in_flight.erase(ended.self);
   if (job.stage != job_stage::copying) {
-    for (const capture_write& each : ended.captures) faults_->pool().release(each.buffer);
-    for (const capture_write& each : ended.overwrites) faults_->pool().release(each.buffer);
+    for (const capture_write& each : ended.captures) faults_.pool().release(each.buffer);
+    for (const capture_write& each : ended.overwrites) faults_.pool().release(each.buffer);
     return;
   }
   for (const capture_write& each : ended.captures) settle_capture(job, each.buffer);
@@ -305,7 +306,7 @@ void copy_thread::write_captures(copy_job& job, std::vector<capture_write> captu
 }
 
 void copy_thread::settle_capture(copy_job& job, bounce_buffer* buffer) {
-  faults_->pool().release(buffer);
+  faults_.pool().release(buffer);
   ++job.summary.captured_pages;
   job.settle_pages(1);
 }
@@ -320,8 +321,8 @@ void copy_thread::close_finished_jobs() {
     if (job->stage == job_stage::copying && (job->failure || job->settled == job->branch->states.size())) {
       job->stage = job_stage::detaching;
       job->summary.copy = std::chrono::duration_cast<std::chrono::microseconds>(engine_clock::now() - job->begin);
-      faults_->post([this, job] {
-        faults_->detach(*job->branch, [this, job] {
+      faults_.post([this, job] {
+        faults_.detach(*job->branch, [this, job] {
           post([job] {
             if (job->stage == job_stage::detaching) job->stage = job_stage::detached;
           });
@@ -331,7 +332,7 @@ void copy_thread::close_finished_jobs() {
     if (job->stage != job_stage::detached || !job->in_flight.empty()) continue;
     jobs_.remove(job);
     release_captures(*job->branch);
-    faults_->post([this] { faults_->trim_pool(); });
+    faults_.post([this] { faults_.trim_pool(); });
     if (job->failure) {
       job->done(std::move(*job->failure));
     } else {
@@ -367,7 +368,7 @@ void copy_thread::fail_branch(const std::shared_ptr<epoch>& branch, const error&
 void copy_thread::release_captures(epoch& branch) {
   for (bounce_buffer* buffer = branch.captures.take_all(); buffer != nullptr;) {
     bounce_buffer* const next = buffer->next;  // the pool links it anew
-    faults_->pool().release(buffer);
+    faults_.pool().release(buffer);
     buffer = next;
   }
 }

@@ -20,12 +20,11 @@ namespace coppice {
 // post() and wake() on any thread. All other public functions are for tasks that run on the copy thread.
 class copy_thread {
  public:
-  // `counters` and `host_limit` outlive the thread. Errors: unsupported (no io_uring), io.
-  static result<std::unique_ptr<copy_thread>> start(engine_counters& counters, rate_limit& host_limit,
-                                                    std::uint64_t branch_bytes_per_second);
+  // `faults`, `counters` and `host_limit` outlive the thread. Errors: unsupported (no io_uring), io.
+  static result<std::unique_ptr<copy_thread>> start(fault_thread& faults, engine_counters& counters,
+                                                    rate_limit& host_limit, std::uint64_t branch_bytes_per_second);
   ~copy_thread();  // REQUIRES: no job is left
 
-  void serve(fault_thread& faults) { faults_ = &faults; }  // REQUIRES: before the first job
   void post(task_queue::task work) { tasks_.post(std::move(work)); }
   void wake() noexcept { tasks_.wake(); }
 
@@ -37,9 +36,10 @@ class copy_thread {
   void fail_branch(const std::shared_ptr<epoch>& branch, const error& reason);
 
  private:
-  copy_thread(unique_fd wakeup, engine_counters& counters, rate_limit& host_limit,
+  copy_thread(unique_fd wakeup, fault_thread& faults, engine_counters& counters, rate_limit& host_limit,
               std::uint64_t branch_bytes_per_second)
       : tasks_(std::move(wakeup)),
+        faults_(faults),
         counters_(counters),
         host_limit_(host_limit),
         branch_bytes_per_second_(branch_bytes_per_second) {}
@@ -66,10 +66,10 @@ class copy_thread {
   void release_captures(epoch& branch);
 
   task_queue tasks_;
+  fault_thread& faults_;
   engine_counters& counters_;
   rate_limit& host_limit_;
   const std::uint64_t branch_bytes_per_second_;
-  fault_thread* faults_ = nullptr;
   io_uring ring_{};
   std::list<std::shared_ptr<copy_job>> jobs_;
   bool stopping_ = false;
