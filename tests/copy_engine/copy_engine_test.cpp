@@ -17,6 +17,13 @@ TEST_F(copy_engine_test, an_image_is_of_one_instant_while_the_guest_writes) {
   EXPECT_GT(engine->stats().bulk_pages, 0U);
 }
 
+TEST_F(copy_engine_test, an_engine_may_be_ended_as_soon_as_it_is_made) {
+  for (int i = 0; i < 300; ++i) {
+    const auto made = create_copy_engine({.copy_threads = 2});
+    if (!made.ok()) GTEST_SKIP() << made.error().message();
+  }
+}
+
 TEST_F(copy_engine_test, two_memory_regions_make_one_image) {
   START_OR_SKIP(4096, 1024);
   auto made = branch("image");
