@@ -9,6 +9,7 @@ import pathlib
 import re
 import shutil
 import sys
+import tempfile
 import time
 import unittest
 
@@ -61,22 +62,18 @@ def missing_after_waiting(queries: dict[str, str], prometheus: Prometheus) -> di
 
 class Dashboard(unittest.TestCase):
     @classmethod
-    def setUpClass(cls):
-        cls.folder = pathlib.Path("/var/tmp") / f"coppice-dashboard-{os.getpid()}"
-        cls.folder.mkdir()
-        cls.daemon = Coppiced("--vmm", str(misbehaving_vmm(cls.folder)))
+    def setUpClass(cls):  # what was started is ended, also if the rest fails
+        folder = tempfile.TemporaryDirectory(prefix="coppice-dashboard-")
+        cls.addClassCleanup(folder.cleanup)
+        daemon = Coppiced("--vmm", str(misbehaving_vmm(pathlib.Path(folder.name))))
+        cls.addClassCleanup(daemon.stop)
         cls.started = time.time()
-        cls.prometheus = Prometheus(cls.daemon.url.removeprefix("http://"), "coppice", RULES)
+        cls.prometheus = Prometheus(daemon.url.removeprefix("http://"), "coppice", RULES)
+        cls.addClassCleanup(cls.prometheus.stop)
         missing_after_waiting({"the first scrape": "up == 1"}, cls.prometheus)  # or it misses what happens first
-        cls.load = Load(cls.daemon.url, JOURNAL)
+        cls.load = Load(daemon.url, JOURNAL)
         cls.load.start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.load.stop()
-        cls.prometheus.stop()
-        cls.daemon.stop()
-        shutil.rmtree(cls.folder)
+        cls.addClassCleanup(cls.load.stop)
 
     def test_every_panel_and_every_recording_rule_has_data(self):
         queries = expected_queries()
