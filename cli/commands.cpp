@@ -101,6 +101,13 @@ std::string sandbox_path(const std::string& id) {
   return "/v1/sandboxes/" + path_segment(id);
 }
 
+// For what reads or writes whole images, which takes minutes for large ones: the daemon ends it before.
+api_client patient(const command_context& context) {
+  api_client client = context.client;
+  client.set_timeout(std::chrono::minutes(31));
+  return client;
+}
+
 void show_progress(const command_context& context, const json& branch) {
   if (!context.progress) return;
   const json progress = branch.value("progress", json::object());
@@ -164,7 +171,7 @@ int create_snapshot(const command_context& context, const snapshot_create_argume
 }
 
 int verify_snapshot(const command_context& context, const std::string& tag) {
-  const auto answer = context.client.post(snapshot_path(tag) + "/verify", json::object());
+  const auto answer = patient(context).post(snapshot_path(tag) + "/verify", json::object());
   const int code = finish(context, answer, print_verification);
   return code == exit_ok && !answer->value("ok", false) ? exit_bad_data : code;
 }
@@ -183,7 +190,7 @@ int show_sandbox(const command_context& context, const std::string& id) {
 }
 
 int create_sandboxes(const command_context& context, const std::string& tag, unsigned n) {
-  return finish(context, context.client.post("/v1/sandboxes", {{"snapshot_tag", tag}, {"n", n}}), print_sandboxes);
+  return finish(context, patient(context).post("/v1/sandboxes", {{"snapshot_tag", tag}, {"n", n}}), print_sandboxes);
 }
 
 int remove_sandbox(const command_context& context, const std::string& id) {
@@ -195,7 +202,7 @@ int branch_sandbox(const command_context& context, const branch_arguments& argum
   const bool poll = arguments.wait && arguments.mode == "live";
   json body = {{"mode", arguments.mode}, {"wait", arguments.wait && !poll}};
   if (!arguments.tag.empty()) body["tag"] = arguments.tag;
-  auto answer = context.client.post(sandbox_path(arguments.id) + "/branch", body);
+  auto answer = patient(context).post(sandbox_path(arguments.id) + "/branch", body);
   if (answer.ok() && poll) answer = wait_until_written(context, *std::move(answer));
   return finish(context, answer, print_branch);
 }
