@@ -5,7 +5,6 @@
 #include <atomic>
 #include <map>
 #include <memory>
-#include <optional>
 #include <thread>
 #include <vector>
 
@@ -61,8 +60,7 @@ class fault_thread {
   bool serve_fault(attached_vm& vm, std::size_t page, std::size_t window);
   void capture(epoch& branch, std::size_t page);
   void retry_deferred();
-  // Until a deferred fault has waited too long; nothing: there is none.
-  std::optional<std::chrono::nanoseconds> deferral_timeout() const;
+  int deferral_timeout() const;  // milliseconds until a deferred fault has waited too long; -1: there is none
   void give_up_overdue();
   void give_up(attached_vm& vm, std::size_t page);
 
