@@ -1,6 +1,5 @@
 #include "bench/soak_bench.hpp"
 
-#include <algorithm>
 #include <atomic>
 #include <iostream>
 #include <mutex>

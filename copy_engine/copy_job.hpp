@@ -55,6 +55,7 @@ struct copy_job {
   const std::shared_ptr<epoch> branch;
   rate_limit limit;
   const unique_fd image;
+  bool is_direct = false;  // O_DIRECT is set on the image
   bool submission_may_block = false;
   copy_session::copy_completion done;
   std::vector<std::function<void()>> when_ended;

@@ -32,8 +32,10 @@ bool is_on_fuse(int fd) {
   return ::fstatfs(fd, &system) == 0 && system.f_type == FUSE_SUPER_MAGIC;
 }
 
-bool is_direct(int fd) {
-  return (::fcntl(fd, F_GETFL) & O_DIRECT) != 0;
+// False if the file system refuses it.
+bool set_direct(int fd, bool on) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  return ::fcntl(fd, F_SETFL, on ? flags | O_DIRECT : flags & ~O_DIRECT) == 0;
 }
 
 // Drops the first `written` bytes.
@@ -110,9 +112,9 @@ void copy_thread::listen_for_wakeup() {
 }
 
 void copy_thread::begin(std::shared_ptr<epoch> branch, unique_fd image, copy_session::copy_completion done) {
-  // Write past the page cache where the file system can: guest RAM goes to the disk without another copy.
-  ::fcntl(image.get(), F_SETFL, ::fcntl(image.get(), F_GETFL) | O_DIRECT);
   auto job = std::make_shared<copy_job>(std::move(branch), std::move(image), branch_bytes_per_second_, std::move(done));
+  // Write past the page cache where the file system can: guest RAM goes to the disk without another copy.
+  job->is_direct = set_direct(job->image.get(), true);
   job->submission_may_block = is_on_fuse(job->image.get());
   jobs_.push_back(job);
   auto extents = data_extents(job->branch->memory->fd(), job->branch->memory->size());
@@ -209,7 +211,7 @@ io_uring_sqe* copy_thread::next_entry() {
 
 void copy_thread::queue_write(write_operation& operation) {
   io_uring_sqe* const entry = next_entry();
-  operation.is_direct = is_direct(operation.job->image.get());
+  operation.is_direct = operation.job->is_direct;
   ::io_uring_prep_writev(entry, operation.job->image.get(), operation.parts.data(),
                          static_cast<unsigned>(operation.parts.size()), operation.offset);
   if (operation.job->submission_may_block) ::io_uring_sqe_set_flags(entry, IOSQE_ASYNC);
@@ -227,7 +229,8 @@ void copy_thread::handle(io_uring_cqe* completion) {
   copy_job& job = *operation->job;
   const bool retry = outcome == -EAGAIN || outcome == -EINTR;
   if (outcome == -EINVAL && operation->is_direct) {
-    ::fcntl(job.image.get(), F_SETFL, ::fcntl(job.image.get(), F_GETFL) & ~O_DIRECT);  // not on this file system
+    job.is_direct = false;  // not on this file system
+    set_direct(job.image.get(), false);
     return queue_write(*operation);
   }
   if (outcome <= 0 && !retry) {
