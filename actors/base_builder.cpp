@@ -46,8 +46,8 @@ void base_builder::reserve() {
 
 void base_builder::boot(const reservation& answer) {
   staged_ = answer.staged;
-  vm_ = home_system().spawn<instance>(
-      with_, instance_spec{"boot-" + std::to_string(job_.id), boot_spec{job_.request}, job_.fleet});
+  vm_ = home_system().spawn<instance>(with_, instance_spec{"boot-" + std::to_string(job_.id), boot_spec{job_.request},
+                                                           job_.fleet, job_.request.network});
   perform(vm_, start_deadline, start_instance{}, "boot", &base_builder::let_run);
 }
 
@@ -79,6 +79,7 @@ void base_builder::publish(const finished&) {
   record.vmm = vmm.app_name + " " + vmm.version;
   record.memory_bytes = job_.request.memory_bytes;
   record.vcpus = job_.request.vcpus;
+  record.network = job_.request.network;
   if (job_.request.rootfs) record.read_only_drives.push_back(job_.request.rootfs->path.string());
   perform(job_.store, sized(disk_deadline, record.memory_bytes), publish_snapshot{staged_, record}, "publish",
           &base_builder::published);

@@ -75,6 +75,10 @@ class actor_control_plane final : public control_plane {
     send(ask::journal{id, reset, reply<journal_status>(std::move(done))});
   }
 
+  void open_guest_socket(const std::string& id, completion<guest_socket> done) override {
+    send(ask::guest_socket{id, reply<coppice::guest_socket>(std::move(done))});
+  }
+
   void subscribe(std::function<void(const plane_event&)> listener) override {
     with_->events->subscribe(std::move(listener));
   }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/branch_stats.hpp"
+#include "base/fd.hpp"
 #include "base/result.hpp"
 #include "vmm/vmm_host.hpp"
 
@@ -32,6 +33,7 @@ struct snapshot_info {
   std::string vmm;
   std::uint64_t memory_bytes = 0;
   unsigned vcpus = 0;
+  bool network = false;  // the VM has a network interface: children need a namespace each
   std::optional<pause_breakdown> pause;
   std::optional<copy_summary> copy;
   std::optional<std::uint64_t> memory_checksum;  // image_checksum of the chunks
@@ -56,6 +58,9 @@ struct sandbox_info {
   std::string backing;  // "shared": can be branched live; "file"
   std::uint64_t memory_bytes = 0;
   unsigned vcpus = 0;
+  // With a network namespace of its own only.
+  std::optional<std::string> netns;       // its path, e.g. for nsenter(1): /proc/PID/ns/net
+  std::optional<std::string> guest_addr;  // IP:PORT inside it where the guest's agent listens
 };
 
 struct drive_request {
@@ -70,12 +75,14 @@ struct create_snapshot_request {
   unsigned vcpus = 1;
   std::string boot_args;
   std::optional<drive_request> rootfs;
+  bool network = false;                       // with a network interface (vmm/network_namespace.hpp)
   std::chrono::milliseconds boot_time{1000};  // how long the guest runs before its snapshot is taken
 };
 
 struct create_sandboxes_request {
   std::string snapshot_tag;
   unsigned n = 1;
+  bool network_namespaces = false;  // one for each
 };
 
 struct branch_request {
@@ -104,6 +111,13 @@ struct journal_status {
   std::uint64_t steps = 0;  // lanes added up
   std::uint64_t gaps = 0;
   std::chrono::nanoseconds longest_stall{};  // between two steps, since the last reset (a reset: see journal())
+};
+
+// A way to the agent that may listen inside a guest.
+struct guest_socket {
+  unique_fd fd;    // TCP, of the sandbox's network namespace, not connected, non-blocking
+  std::string ip;  // where the agent listens
+  std::uint16_t port = 0;
 };
 
 enum class event_kind {
@@ -157,6 +171,9 @@ class control_plane {
   // `reset`: forget the longest stall after reading it. Errors: not_found, unsupported (no journal guest, or not shared
   // memory).
   virtual void journal(const std::string& id, bool reset, completion<journal_status> done) = 0;
+
+  // Errors: not_found, unsupported (the sandbox has no address), io.
+  virtual void open_guest_socket(const std::string& id, completion<guest_socket> done) = 0;
 
   // Calls `listener` for each change from now on, in their order, until the control plane's end. On any thread, one at
   // a time; it must not block, nor call this object.

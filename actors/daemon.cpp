@@ -60,6 +60,9 @@ class owning_control_plane final : public control_plane {
   void journal(const std::string& id, bool reset, completion<journal_status> done) override {
     inner_->journal(id, reset, std::move(done));
   }
+  void open_guest_socket(const std::string& id, completion<guest_socket> done) override {
+    inner_->open_guest_socket(id, std::move(done));
+  }
   void subscribe(std::function<void(const plane_event&)> listener) override { inner_->subscribe(std::move(listener)); }
   std::string metrics_text() override { return inner_->metrics_text(); }
   void stop() override { inner_->stop(); }

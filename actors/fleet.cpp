@@ -57,6 +57,7 @@ fleet::behavior_type fleet::make_behavior() {
       [this](const ask::delete_sandbox& ask) { delete_sandbox(ask); },
       [this](const ask::branch& ask) { branch(ask); },
       [this](const ask::journal& ask) { journal(ask); },
+      [this](const ask::guest_socket& ask) { open_guest_socket(ask); },
       [this](const ask::stop& ask) { stop(ask); },
       [this](const instance_stuck& event) {
         const auto found = sandboxes_.find(event.id);
@@ -105,6 +106,11 @@ result<void> fleet::room_for(unsigned n) const {
 void fleet::spawn_sandboxes(const ask::create_sandboxes& ask, const pin_ptr& pin) {
   if (stopping_) return ask.answer(is_stopping());
   if (auto room = room_for(ask.request.n); !room) return ask.answer(std::move(room).error());  // others came since
+  if (pin->network && !ask.request.network_namespaces)
+    return ask.answer(error{errc::conflict, 0,
+                            "snapshot '" + pin->tag +
+                                "' has a network interface, and its children the same address: ask for a network "
+                                "namespace each (\"per_child_netns\": true, --netns)"});
   auto all = std::make_shared<creation>(creation{ask.answer, {}, ask.request.n, std::nullopt});
   for (unsigned i = 0; i < ask.request.n; ++i) {
     sandbox_entry entry;
@@ -115,8 +121,8 @@ void fleet::spawn_sandboxes(const ask::create_sandboxes& ask, const pin_ptr& pin
     entry.info.memory_bytes = pin->memory_bytes;
     entry.info.vcpus = pin->vcpus;
     entry.origin = pin;
-    entry.vm =
-        home_system().spawn<instance>(with_, instance_spec{entry.info.id, restore_spec{pin}, fleet_handle(this)});
+    entry.vm = home_system().spawn<instance>(
+        with_, instance_spec{entry.info.id, restore_spec{pin}, fleet_handle(this), ask.request.network_namespaces});
     all->ids.push_back(entry.info.id);
     starts_.push_back({entry.info.id, all});
     with_->events->emit({event_kind::sandbox_created, entry.info.id, pin->tag, {}});
@@ -162,6 +168,8 @@ void fleet::start_ended(const pending_start& which, result<instance_started> out
     found->second.info.state = sandbox_state::running;
     found->second.info.pid = outcome->pid;
     found->second.info.backing = outcome->backing;
+    found->second.info.netns = outcome->netns;
+    if (outcome->netns) found->second.info.guest_addr = std::string(guest_ip) + ":" + std::to_string(guest_agent_port);
     with_->events->emit({event_kind::sandbox_running, which.id, found->second.info.snapshot_tag, {}});
   } else if (!all.failure) {
     all.failure = outcome ? error{errc::cancelled, 0, which.id + " was deleted while it started"} : outcome.error();
@@ -263,6 +271,21 @@ void fleet::journal(const ask::journal& ask) {
     });
   };
   request(found->second.vm, store_deadline, get_memory{}).then(read, [ask](const caf::error& failure) {
+    ask.answer(from_caf(failure));
+  });
+}
+
+void fleet::open_guest_socket(const ask::guest_socket& ask) {
+  const auto found = sandboxes_.find(ask.id);
+  if (found == sandboxes_.end()) return ask.answer(no_sandbox(ask.id));
+  const auto open = [this, ask](const guest_network& network) {
+    with_->pool->post([ask, netns = network.netns] {
+      auto inside = netns->tcp_socket();
+      if (!inside) return ask.answer(std::move(inside).error());
+      ask.answer(guest_socket{*std::move(inside), guest_ip, guest_agent_port});
+    });
+  };
+  request(found->second.vm, store_deadline, get_network{}).then(open, [ask](const caf::error& failure) {
     ask.answer(from_caf(failure));
   });
 }

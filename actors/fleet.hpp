@@ -67,6 +67,7 @@ class fleet final : public fleet_handle::base {
   void list_sandboxes(const ask::sandboxes& ask);
   sandbox_info describe(const sandbox_entry& entry) const;
   void journal(const ask::journal& ask);
+  void open_guest_socket(const ask::guest_socket& ask);
   void count_instances();
   void stop(const ask::stop& ask);
   void stop_goes_on();

@@ -55,6 +55,7 @@ void fleet::branch(const ask::branch& ask) {
   info.mode = ask.request.mode;
   info.memory_bytes = parent.info.memory_bytes;
   info.vcpus = parent.info.vcpus;
+  info.network = parent.origin->network;
   info.vmm = with_->vmm.capabilities().app_name + " " + with_->vmm.capabilities().version;
   info.total_pages = info.memory_bytes / page_size;
   failed_.erase(*tag);
@@ -78,6 +79,7 @@ void fleet::begin(std::uint64_t id) {
   record.memory_bytes = parent.origin->memory_bytes;
   record.vcpus = parent.origin->vcpus;
   record.read_only_drives = parent.origin->read_only_drives;
+  record.network = parent.origin->network;
   entry.worker = home_system().spawn<branch_coordinator>(
       with_, branch_job{id, entry.sandbox, *entry.info.mode, std::move(record), parent.vm, store_, fleet_handle(this)});
   monitor(entry.worker);

@@ -51,6 +51,7 @@ snapshot_info fleet::describe(const snapshot_record& record, const std::string& 
   info.vmm = record.vmm;
   info.memory_bytes = record.memory_bytes;
   info.vcpus = record.vcpus;
+  info.network = record.network;
   info.pause = record.pause;
   info.copy = record.copy;
   if (!record.memory_chunk_checksums.empty()) info.memory_checksum = image_checksum(record.memory_chunk_checksums);
@@ -90,6 +91,7 @@ void fleet::create_snapshot(const ask::create_snapshot& ask) {
   info.created_at_unix = static_cast<std::uint64_t>(std::time(nullptr));
   info.memory_bytes = ask.request.memory_bytes;
   info.vcpus = ask.request.vcpus;
+  info.network = ask.request.network;
   info.total_pages = info.memory_bytes / page_size;
   auto worker = home_system().spawn<base_builder>(with_, base_job{id, ask.request, store_, fleet_handle(this)});
   monitor(worker);

@@ -39,6 +39,12 @@ instance::behavior_type instance::make_behavior() {
         if (memory_) return guest_ram{memory_};
         return to_caf({errc::unsupported, 0, "the memory of " + spec_.id + " is not shared with the daemon"});
       },
+      [this](const get_network&) -> caf::result<guest_network> {
+        if (network_) return guest_network{network_};
+        return to_caf({errc::unsupported, 0,
+                       "sandbox '" + spec_.id +
+                           "' has no guest address: it was not created with a network namespace (per_child_netns)"});
+      },
   };
 }
 
@@ -46,11 +52,12 @@ instance::behavior_type instance::make_behavior() {
 void instance::on_exit() {
   state_ = instance_state::gone;
   spec_.from = boot_spec{};  // unpins the snapshot it came from: whoever hears of the end may delete it
-  auto doomed = std::make_shared<prepared>(prepared{std::move(vmm_), std::move(memory_)});
+  auto doomed = std::make_shared<prepared>(prepared{std::move(vmm_), std::move(memory_), std::move(network_)});
   with_->pool->post([doomed, guard = std::move(protected_), path = folder_.path]() mutable {
     guard.reset();
     doomed->vmm.reset();
     doomed->memory.reset();
+    doomed->network.reset();
     std::error_code ignored;
     std::filesystem::remove_all(path, ignored);
   });

@@ -23,7 +23,8 @@ struct boot_spec {
 struct instance_spec {
   std::string id;
   std::variant<restore_spec, boot_spec> from;
-  fleet_handle fleet;  // hears instance_stuck and instance_down
+  fleet_handle fleet;    // hears instance_stuck and instance_down
+  bool network = false;  // in a network namespace of its own
 };
 
 // Spawned by the fleet (or a base_builder); ends when its VMM ended, or by stop_instance. Never leaves its VMM paused
@@ -40,6 +41,7 @@ class instance final : public instance_handle::base {
   struct prepared {
     std::shared_ptr<running_vmm> vmm;
     std::shared_ptr<guest_memory> memory;
+    std::shared_ptr<const network_namespace> network;
   };
 
   // instance_start.cpp: one function a stage, in this order.
@@ -92,6 +94,7 @@ class instance final : public instance_handle::base {
   instance_state state_ = instance_state::starting;
   std::shared_ptr<running_vmm> vmm_;
   std::shared_ptr<guest_memory> memory_;
+  std::shared_ptr<const network_namespace> network_;
   std::shared_ptr<protected_memory> protected_;
   caf::typed_response_promise<instance_started> starting_;
   caf::actor_clock::time_point api_deadline_;

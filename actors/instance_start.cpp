@@ -23,6 +23,11 @@ result<std::shared_ptr<guest_memory>> load_ram(const std::string& id, const snap
   COPPICE_TRY(coppice::load_image(image->get(), *memory));
   return std::make_shared<guest_memory>(std::move(*memory));
 }
+
+std::string boot_args(const create_snapshot_request& ask) {
+  if (!ask.network) return ask.boot_args;
+  return ask.boot_args.empty() ? guest_ip_boot_arg : ask.boot_args + " " + guest_ip_boot_arg;
+}
 }  // namespace
 
 caf::typed_response_promise<instance_started> instance::start() {
@@ -36,7 +41,7 @@ caf::typed_response_promise<instance_started> instance::start() {
   return starting_;
 }
 
-// In the pool: folder, RAM and process.
+// In the pool: folder, RAM, network and process.
 result<instance::prepared> instance::prepare(const services& with, const instance_spec& spec, bool live,
                                              instance_handle self, instance* owner) {
   const run_folder folder{with.run_dir / spec.id};
@@ -49,7 +54,14 @@ result<instance::prepared> instance::prepare(const services& with, const instanc
     if (!memory) return std::move(memory).error();
     ready.memory = std::move(*memory);
   }
-  auto vmm = with.vmm.start({spec.id, folder.api_socket(), folder.log_file(), live}, [self, owner](exit_status status) {
+  if (spec.network) {
+    auto network = network_namespace::create();
+    if (!network) return std::move(network).error();
+    ready.network = std::make_shared<const network_namespace>(*std::move(network));
+  }
+  const int inside = ready.network ? ready.network->fd() : -1;
+  const start_vmm_request request{spec.id, folder.api_socket(), folder.log_file(), live, inside};
+  auto vmm = with.vmm.start(request, [self, owner](exit_status status) {
     run_in(self, [owner, status] { owner->when_exited(status); });  // it runs in the owner, so the owner lives
   });
   if (!vmm) return std::move(vmm).error();
@@ -61,6 +73,7 @@ void instance::when_prepared(result<prepared> ready) {
   if (!ready) return start_failed(std::move(ready).error());
   vmm_ = std::move(ready->vmm);
   memory_ = std::move(ready->memory);
+  network_ = std::move(ready->network);
   if (stopping_) return vmm_->kill();
   api_deadline_ = clock().now() + api_patience;
   wait_for_api();
@@ -100,9 +113,10 @@ void instance::load_snapshot() {
 void instance::boot() {
   const auto& ask = std::get<boot_spec>(spec_.from).request;
   boot_requests_.push_back(api_requests::machine_config(ask.vcpus, ask.memory_bytes / mib, false));
-  boot_requests_.push_back(api_requests::boot_source(ask.kernel, ask.boot_args));
+  boot_requests_.push_back(api_requests::boot_source(ask.kernel, boot_args(ask)));
   if (ask.rootfs)
     boot_requests_.push_back(api_requests::drive("rootfs", ask.rootfs->path, ask.rootfs->read_only, true));
+  if (ask.network) boot_requests_.push_back(api_requests::network_interface("eth0", guest_tap, guest_mac));
   boot_requests_.push_back(api_requests::start());
   no_base_ = "it was booted without dirty tracking";
   send_all(std::exchange(boot_requests_, {}));
@@ -157,7 +171,10 @@ void instance::resume_first() {
 
 void instance::started() {
   state_ = instance_state::running;
-  if (starting_.pending()) starting_.deliver(instance_started{vmm_->pid(), live_ ? "shared" : "file"});
+  const auto pid = vmm_->pid();
+  std::optional<std::string> netns;
+  if (network_) netns = "/proc/" + std::to_string(pid) + "/ns/net";
+  if (starting_.pending()) starting_.deliver(instance_started{pid, live_ ? "shared" : "file", netns});
 }
 
 void instance::start_failed(error failure) {

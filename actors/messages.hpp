@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,6 +25,7 @@
 #include "base/fd.hpp"
 #include "copy_engine/copy_engine.hpp"
 #include "store/store.hpp"
+#include "vmm/network_namespace.hpp"
 #include "vmm/vmm_host.hpp"
 
 namespace coppice {
@@ -167,6 +169,7 @@ struct start_instance {};
 struct instance_started {
   std::int64_t pid = 0;
   std::string backing;
+  std::optional<std::string> netns;
 };
 // -> turn_grant when no other branch of this VM holds it. Errors: conflict (not running). `bitmap`: also the turn to
 // read the VMM's dirty bitmap (full and diff), held until give_back. Not repeatable.
@@ -218,6 +221,11 @@ struct get_memory {};
 struct guest_ram {
   std::shared_ptr<guest_memory> memory;
 };
+// -> guest_network. Errors: unsupported. Repeatable.
+struct get_network {};
+struct guest_network {
+  std::shared_ptr<const network_namespace> netns;
+};
 
 using instance_handle =
     caf::typed_actor<caf::reacts_to<continuation>, caf::replies_to<start_instance>::with<instance_started>,
@@ -225,7 +233,8 @@ using instance_handle =
                      caf::reacts_to<give_back_pause>, caf::replies_to<begin_copy>::with<memory_session>,
                      caf::replies_to<pause_vm>::with<finished>, caf::replies_to<snapshot_vm>::with<finished>,
                      caf::replies_to<resume_vm>::with<finished>, caf::reacts_to<set_diff_base>,
-                     caf::replies_to<stop_instance>::with<finished>, caf::replies_to<get_memory>::with<guest_ram>>;
+                     caf::replies_to<stop_instance>::with<finished>, caf::replies_to<get_memory>::with<guest_ram>,
+                     caf::replies_to<get_network>::with<guest_network>>;
 
 // ---- branch_coordinator, base_builder -------------------------------------------------------------------------------
 
@@ -289,6 +298,10 @@ struct journal {
   bool reset = false;
   reply<journal_status> answer;
 };
+struct guest_socket {
+  std::string id;
+  reply<coppice::guest_socket> answer;
+};
 // Answered when no branch, VM or staging is left.
 struct stop {
   reply<void> answer;
@@ -321,9 +334,9 @@ using fleet_handle =
                      caf::reacts_to<ask::create_snapshot>, caf::reacts_to<ask::delete_snapshot>,
                      caf::reacts_to<ask::verify>, caf::reacts_to<ask::sandboxes>, caf::reacts_to<ask::sandbox>,
                      caf::reacts_to<ask::create_sandboxes>, caf::reacts_to<ask::delete_sandbox>,
-                     caf::reacts_to<ask::branch>, caf::reacts_to<ask::journal>, caf::reacts_to<ask::stop>,
-                     caf::reacts_to<instance_stuck>, caf::reacts_to<instance_down>, caf::reacts_to<branch_resumed>,
-                     caf::reacts_to<branch_ended>>;
+                     caf::reacts_to<ask::branch>, caf::reacts_to<ask::journal>, caf::reacts_to<ask::guest_socket>,
+                     caf::reacts_to<ask::stop>, caf::reacts_to<instance_stuck>, caf::reacts_to<instance_down>,
+                     caf::reacts_to<branch_resumed>, caf::reacts_to<branch_ended>>;
 
 template <class F>
 continuation make_continuation(F body) {
@@ -385,6 +398,8 @@ COPPICE_LOCAL_MESSAGE(set_diff_base)
 COPPICE_LOCAL_MESSAGE(stop_instance)
 COPPICE_LOCAL_MESSAGE(get_memory)
 COPPICE_LOCAL_MESSAGE(guest_ram)
+COPPICE_LOCAL_MESSAGE(get_network)
+COPPICE_LOCAL_MESSAGE(guest_network)
 COPPICE_LOCAL_MESSAGE(begin_branch)
 COPPICE_LOCAL_MESSAGE(abort_branch)
 COPPICE_LOCAL_MESSAGE(ask::snapshots)
@@ -398,6 +413,7 @@ COPPICE_LOCAL_MESSAGE(ask::create_sandboxes)
 COPPICE_LOCAL_MESSAGE(ask::delete_sandbox)
 COPPICE_LOCAL_MESSAGE(ask::branch)
 COPPICE_LOCAL_MESSAGE(ask::journal)
+COPPICE_LOCAL_MESSAGE(ask::guest_socket)
 COPPICE_LOCAL_MESSAGE(ask::stop)
 COPPICE_LOCAL_MESSAGE(instance_stuck)
 COPPICE_LOCAL_MESSAGE(instance_down)

@@ -14,7 +14,6 @@ constexpr std::uint64_t most_memory = 1024 * gib;
 constexpr std::uint64_t most_vcpus = 32;
 constexpr std::uint64_t most_sandboxes = 1000;
 constexpr std::uint64_t most_boot_time_ms = 60'000;
-constexpr std::uint64_t most_exec_seconds = 24 * 3600;
 
 template <class T>
 json or_null(const std::optional<T>& value) {
@@ -101,6 +100,7 @@ json to_json(const snapshot_info& snapshot) {
                 {"vmm", snapshot.vmm},
                 {"memory_bytes", snapshot.memory_bytes},
                 {"vcpus", snapshot.vcpus},
+                {"network", snapshot.network},
                 {"memory_checksum", nullptr},
                 {"progress", {{"copied_pages", snapshot.copied_pages}, {"total_pages", snapshot.total_pages}}}};
   if (snapshot.pause) {
@@ -132,8 +132,8 @@ json to_json(const sandbox_info& sandbox) {
           {"pid", sandbox.pid},
           {"has_branched", sandbox.has_branched},
           {"branch_count", sandbox.branch_count},
-          {"netns", nullptr},
-          {"guest_addr", nullptr},
+          {"netns", or_null(sandbox.netns)},
+          {"guest_addr", or_null(sandbox.guest_addr)},
           {"memory_limit_mib", nullptr},
           {"state", to_string(sandbox.state)},
           {"backing", sandbox.backing},
@@ -179,7 +179,7 @@ std::string dump(const json& value) {
 
 result<create_snapshot_request> parse_create_snapshot(std::string_view body) {
   body_reader reader(body, {"tag", "kernel", "memory_bytes", "memory_mib", "vcpus", "boot_args", "rootfs",
-                            "rootfs_read_only", "boot_time_ms"});
+                            "rootfs_read_only", "network", "boot_time_ms"});
   create_snapshot_request request;
   request.tag = reader.text("tag").value_or("");
   if (!reader.has("tag")) reader.fail("field \"tag\" is missing");
@@ -192,6 +192,7 @@ result<create_snapshot_request> parse_create_snapshot(std::string_view body) {
   request.boot_args = reader.text("boot_args").value_or("");
   if (has_nul(request.boot_args)) reader.fail("field \"boot_args\" must not hold a NUL");
   request.rootfs = read_rootfs(reader);
+  request.network = reader.flag("network").value_or(false);
   if (const auto time = reader.number("boot_time_ms", 0, most_boot_time_ms)) {
     request.boot_time = std::chrono::milliseconds(*time);
   }
@@ -207,7 +208,8 @@ result<create_sandboxes_request> parse_create_sandboxes(std::string_view body) {
   if (!reader.has("snapshot_tag")) reader.fail("field \"snapshot_tag\" is missing");
   check_tag(reader, request.snapshot_tag);
   request.n = static_cast<unsigned>(reader.number("n", 1, most_sandboxes).value_or(request.n));
-  for (const char* name : {"per_child_netns", "prewarm", "hugepages"}) reader.refuse_true(name);
+  request.network_namespaces = reader.flag("per_child_netns").value_or(false);
+  for (const char* name : {"prewarm", "hugepages"}) reader.refuse_true(name);
   reader.flag("live_fork");  // whether a sandbox can be branched live is the VMM's matter: either value is fine
   if (reader.has("memory_limit_mib")) reader.fail("field \"memory_limit_mib\" is not supported yet; leave it out");
   if (reader.failure()) return *reader.failure();
@@ -234,21 +236,6 @@ result<branch_request> parse_branch(std::string_view body, branch_mode otherwise
   reader.refuse_true("measure_diff");
   if (reader.failure()) return *reader.failure();
   return request;
-}
-
-result<void> check_exec(std::string_view body) {
-  body_reader reader(body, {"args", "timeout_secs"});
-  if (!reader.texts("args")) reader.fail("field \"args\" is missing");
-  reader.number("timeout_secs", 1, most_exec_seconds);
-  if (reader.failure()) return *reader.failure();
-  return {};
-}
-
-result<void> check_eval(std::string_view body) {
-  body_reader reader(body, {"code"});
-  reader.required_text("code");
-  if (reader.failure()) return *reader.failure();
-  return {};
 }
 
 }  // namespace coppice

@@ -29,8 +29,5 @@ result<create_snapshot_request> parse_create_snapshot(std::string_view body);
 result<create_sandboxes_request> parse_create_sandboxes(std::string_view body);
 // `otherwise`: the mode of a branch that names none.
 result<branch_request> parse_branch(std::string_view body, branch_mode otherwise = branch_mode::live);
-// Only whether they are what forkd's clients send.
-result<void> check_exec(std::string_view body);
-result<void> check_eval(std::string_view body);
 
 }  // namespace coppice

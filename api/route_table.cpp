@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "api/agent_protocol.hpp"
 #include "api/event_log.hpp"
 #include "api/http_status.hpp"
 #include "api/json.hpp"
@@ -118,28 +119,40 @@ void journal(call c) {
   c.plane.journal(c.name, flag(c, "reset"), answering<journal_status>(c.answer, 200));
 }
 
-// What needs an agent in the guest: sandboxes have no address yet, so none can be reached.
-void ask_guest(const call& c, const char* what) {
-  c.plane.sandbox(c.name, [answer = c.answer, what](result<sandbox_info> outcome) {
-    if (!outcome.ok()) return answer_error(answer, outcome.error());
-    answer_error(answer, {errc::unsupported, 0,
-                          std::string(what) + " needs an agent inside the guest, and sandbox '" + outcome->id +
-                              "' has no guest address: coppiced gives sandboxes no network yet"});
+// Passes a request on to the agent inside the guest. `translate`: its answer to ours.
+void ask_agent(const call& c, const char* what, result<agent_request> request, json (*translate)(const json&)) {
+  if (!request.ok()) return answer_error(c.answer, request.error());
+  const auto fail = [answer = c.answer, what](error failure) {
+    failure.context = std::string(what) + ": " + failure.context;
+    answer_error(answer, failure);
+  };
+  auto when_answered = [answer = c.answer, fail, translate](const result<std::string>& text) {
+    if (!text.ok()) return fail(text.error());
+    const auto said = parse_agent_answer(*text);
+    if (!said.ok()) return fail(said.error());
+    answer_json(answer, 200, translate(*said));
+  };
+  c.plane.open_guest_socket(c.name, [exchange = c.ask_guest, request = *std::move(request), fail,
+                                     when_answered](result<guest_socket> opened) {
+    if (!opened.ok()) return fail(opened.error());
+    exchange(*std::move(opened), request.line, request.patience, when_answered);
   });
 }
 
+json unchanged(const json& agent) {
+  return agent;
+}
+
 void exec(call c) {
-  if (const auto legal = check_exec(c.body); !legal.ok()) return answer_error(c.answer, legal.error());
-  ask_guest(c, "exec");
+  ask_agent(c, "exec", parse_exec(c.body), exec_answer);
 }
 
 void eval(call c) {
-  if (const auto legal = check_eval(c.body); !legal.ok()) return answer_error(c.answer, legal.error());
-  ask_guest(c, "eval");
+  ask_agent(c, "eval", parse_eval(c.body), eval_answer);
 }
 
 void ping(call c) {
-  ask_guest(c, "ping");
+  ask_agent(c, "ping", ping_request(), unchanged);
 }
 
 void events(call c) {
@@ -311,23 +324,29 @@ constexpr std::array routes = {
           .pattern = "/v1/sandboxes/{id}/exec",
           .id = "exec",
           .named = path_name::sandbox,
-          .summary = "Run a program in the guest: 409 for now, sandboxes have no guest address",
+          .summary = "Run a program in the guest, by the agent that listens there",
           .takes = "exec",
+          .gives = "exec_result",
+          .successes = ok,
           .failures = change_failures,
           .run = exec},
     route{.method = "POST",
           .pattern = "/v1/sandboxes/{id}/eval",
           .id = "eval",
           .named = path_name::sandbox,
-          .summary = "Evaluate code in the guest's agent: 409 for now, sandboxes have no guest address",
+          .summary = "Evaluate code in the agent that listens in the guest",
           .takes = "eval",
+          .gives = "eval_result",
+          .successes = ok,
           .failures = change_failures,
           .run = eval},
     route{.method = "POST",
           .pattern = "/v1/sandboxes/{id}/ping",
           .id = "ping",
           .named = path_name::sandbox,
-          .summary = "Ask the guest's agent whether it lives: 409 for now, sandboxes have no guest address",
+          .summary = "Ask the agent that listens in the guest whether it lives; answers what it says",
+          .gives = "agent",
+          .successes = ok,
           .failures = change_failures,
           .run = ping},
     route{.method = "GET",

@@ -17,6 +17,7 @@ namespace coppice {
 struct call {
   control_plane& plane;
   const allowed_paths& paths;
+  const guest_exchange& ask_guest;
   std::string name;  // the {tag} or {id} of the path, decoded; empty if the route has none
   std::vector<std::pair<std::string, std::string>> query;  // each one that the route knows, "true" or "false"
   std::string body;

@@ -172,6 +172,7 @@ void handle_request(const route_services& with, route_request request, std::func
     const std::string_view query = question == std::string_view::npos ? "" : target.substr(question + 1);
     call c{with.plane,
            with.paths,
+           with.ask_guest,
            percent_decoded(*name),
            parse_query(query),
            std::move(request.body),

@@ -36,12 +36,18 @@ struct route_answer {
   std::optional<std::uint64_t> events_after = {};
 };
 
+// Connects, sends a line, and gives what the other side sent until it closed the connection. `done` is called once, on
+// any thread, unless the server ends first. Errors: unavailable (says what failed), deadline_exceeded.
+using guest_exchange = std::function<void(guest_socket to, std::string line, std::chrono::seconds patience,
+                                          std::function<void(result<std::string>)> done)>;
+
 // What requests are handled with.
 struct route_services {
   control_plane& plane;
   std::shared_ptr<idempotency_cache> keys;
   std::shared_ptr<event_log> events;
   allowed_paths paths = {};
+  guest_exchange ask_guest = {};
 };
 
 // Calls `answer` exactly once, now or later, on any thread.

@@ -43,6 +43,10 @@ constexpr const char* text = R"json({
       "description": "image of the root file system"
     },
     "rootfs_read_only": {"type": ["boolean", "null"], "default": true, "description": "only with rootfs"},
+    "network": {
+      "type": ["boolean", "null"], "default": false,
+      "description": "with a network interface, eth0 10.42.0.2/24; sandboxes of it need per_child_netns"
+    },
     "boot_time_ms": {
       "type": ["integer", "null"], "minimum": 0, "maximum": 60000, "default": 1000,
       "description": "how long the guest runs before its snapshot is taken"
@@ -67,7 +71,7 @@ constexpr const char* text = R"json({
 "snapshot": {
   "type": "object",
   "required": ["tag", "dir", "created_at_unix", "branched_from", "pause_ms", "status", "bootable", "parent_tag", "mode",
-               "vmm", "memory_bytes", "vcpus", "memory_checksum", "progress"],
+               "vmm", "memory_bytes", "vcpus", "network", "memory_checksum", "progress"],
   "properties": {
     "tag": {"$ref": "#/components/schemas/tag"},
     "dir": {"type": "string", "description": "folder of its files"},
@@ -80,6 +84,7 @@ constexpr const char* text = R"json({
     "vmm": {"type": "string", "description": "name and version of the VMM that made it"},
     "memory_bytes": {"type": "integer", "minimum": 0, "description": "RAM of the guest"},
     "vcpus": {"type": "integer", "minimum": 0},
+    "network": {"type": "boolean", "description": "it has a network interface"},
     "memory_checksum": {"type": ["string", "null"], "pattern": "^[0-9a-f]{16}$"},
     "progress": {"$ref": "#/components/schemas/progress"},
     "pause_ms": {"type": ["number", "null"], "minimum": 0, "description": "how long the parent stood still"},
@@ -176,7 +181,10 @@ constexpr const char* text = R"json({
     "snapshot_tag": {"$ref": "#/components/schemas/tag"},
     "n": {"type": ["integer", "null"], "minimum": 1, "maximum": 1000, "default": 1, "description": "how many"},
     "live_fork": {"type": ["boolean", "null"], "description": "of forkd's clients; either value is fine"},
-    "per_child_netns": {"enum": [false, null], "description": "not supported yet"},
+    "per_child_netns": {
+      "type": ["boolean", "null"], "default": false,
+      "description": "start each in a network namespace of its own, with a tap; needed if the snapshot has a network"
+    },
     "prewarm": {"enum": [false, null], "description": "not supported yet"},
     "hugepages": {"enum": [false, null], "description": "not supported yet"},
     "memory_limit_mib": {"type": "null", "description": "not supported yet"}
@@ -200,8 +208,11 @@ constexpr const char* text = R"json({
     "backing": {"type": "string", "description": "of its RAM; shared: can be branched live; file: not"},
     "memory_bytes": {"type": "integer", "minimum": 0},
     "vcpus": {"type": "integer", "minimum": 0},
-    "netns": {"type": "null"},
-    "guest_addr": {"type": "null"},
+    "netns": {
+      "type": ["string", "null"],
+      "description": "path of its network namespace, e.g. for nsenter --net=; null: none of its own"
+    },
+    "guest_addr": {"type": ["string", "null"], "description": "where the guest's agent listens in netns"},
     "memory_limit_mib": {"type": "null"}
   }
 },
@@ -244,9 +255,24 @@ constexpr const char* text = R"json({
   "required": ["args"],
   "properties": {
     "args": {"type": "array", "minItems": 1, "items": {"type": "string"}},
-    "timeout_secs": {"type": ["integer", "null"], "minimum": 1, "maximum": 86400}
+    "timeout_secs": {"type": ["integer", "null"], "minimum": 1, "maximum": 86400, "default": 30}
   }
 },
+"exec_result": {
+  "type": "object",
+  "required": ["stdout", "stderr", "exit_code"],
+  "properties": {"stdout": {"type": "string"}, "stderr": {"type": "string"}, "exit_code": {"type": "integer"}}
+},
+"eval_result": {
+  "type": "object",
+  "required": ["result", "error", "exit_code"],
+  "properties": {
+    "result": {"type": ["string", "null"]},
+    "error": {"type": ["string", "null"]},
+    "exit_code": {"type": "integer"}
+  }
+},
+"agent": {"type": "object", "description": "what the agent says"},
 "eval": {
   "type": "object",
   "additionalProperties": false,

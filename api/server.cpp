@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "api/event_log.hpp"
+#include "api/guest_exchange.hpp"
 #include "api/http_connection.hpp"
 #include "api/request_id.hpp"
 #include "base/log.hpp"
@@ -64,7 +65,9 @@ struct api_server::impl {
              .gate = std::make_shared<reply_gate>(context),
              .connections = {},
              .stopping = false,
-             .on_closed = [this] { closed(); }} {}
+             .on_closed = [this] { closed(); }} {
+    core.services.ask_guest = make_guest_exchange(context, core.gate);
+  }
 
   // Binds and listens. Errors as start().
   result<void> listen(const std::string& wanted, std::uint16_t wanted_port);

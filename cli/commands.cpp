@@ -15,6 +15,7 @@ using nlohmann::json;
 using row = std::vector<std::string>;
 
 constexpr std::chrono::milliseconds poll_interval{100};
+constexpr std::chrono::seconds exec_grace{30};  // for the daemon to say that the guest's agent gave no answer
 
 // A field as a person should read it; "-" if it is absent or null.
 std::string shown(const json& object, const char* name) {
@@ -167,6 +168,7 @@ int create_snapshot(const command_context& context, const snapshot_create_argume
   if (!arguments.rootfs.empty()) {
     body["rootfs"] = std::filesystem::absolute(arguments.rootfs).lexically_normal().string();
   }
+  if (arguments.network) body["network"] = true;
   return finish(context, context.client.post("/v1/snapshots", body), print_branch);
 }
 
@@ -189,12 +191,26 @@ int show_sandbox(const command_context& context, const std::string& id) {
                 [](std::ostream& out, const json& value) { print_fields(out, value); });
 }
 
-int create_sandboxes(const command_context& context, const std::string& tag, unsigned n) {
-  return finish(context, patient(context).post("/v1/sandboxes", {{"snapshot_tag", tag}, {"n", n}}), print_sandboxes);
+int create_sandboxes(const command_context& context, const sandbox_create_arguments& arguments) {
+  json body = {{"snapshot_tag", arguments.tag}, {"n", arguments.n}};
+  if (arguments.network_namespaces) body["per_child_netns"] = true;
+  return finish(context, patient(context).post("/v1/sandboxes", body), print_sandboxes);
 }
 
 int remove_sandbox(const command_context& context, const std::string& id) {
   return finish_removal(context, context.client.remove(sandbox_path(id)), id);
+}
+
+int exec_in_sandbox(const command_context& context, const exec_arguments& arguments) {
+  api_client client = context.client;
+  client.set_timeout(std::chrono::seconds(arguments.timeout_seconds) + exec_grace);
+  const auto answer = client.post(sandbox_path(arguments.id) + "/exec",
+                                  {{"args", arguments.program}, {"timeout_secs", arguments.timeout_seconds}});
+  const int code = finish(context, answer, [&](std::ostream& out, const json& said) {
+    out << said.value("stdout", "") << std::flush;
+    context.err << said.value("stderr", "") << std::flush;
+  });
+  return answer.ok() ? static_cast<int>(answer->value("exit_code", 1)) & 0xff : code;
 }
 
 int branch_sandbox(const command_context& context, const branch_arguments& arguments) {

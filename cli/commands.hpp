@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <ostream>
 #include <string>
+#include <vector>
 
 #include "api/client.hpp"
 
@@ -25,6 +26,19 @@ struct snapshot_create_arguments {
   std::string boot_args;
   std::uint64_t memory_bytes = 0;
   unsigned vcpus = 1;
+  bool network = false;
+};
+
+struct sandbox_create_arguments {
+  std::string tag;
+  unsigned n = 1;
+  bool network_namespaces = false;
+};
+
+struct exec_arguments {
+  std::string id;
+  std::vector<std::string> program;  // with its arguments
+  unsigned timeout_seconds = 30;
 };
 
 struct branch_arguments {
@@ -41,8 +55,10 @@ int verify_snapshot(const command_context& context, const std::string& tag);
 int remove_snapshot(const command_context& context, const std::string& tag);
 int list_sandboxes(const command_context& context);
 int show_sandbox(const command_context& context, const std::string& id);
-int create_sandboxes(const command_context& context, const std::string& tag, unsigned n);
+int create_sandboxes(const command_context& context, const sandbox_create_arguments& arguments);
 int remove_sandbox(const command_context& context, const std::string& id);
+// Passes the program's output on. Returns its exit code.
+int exec_in_sandbox(const command_context& context, const exec_arguments& arguments);
 int branch_sandbox(const command_context& context, const branch_arguments& arguments);
 
 // Prints "coppice: <message>" and returns the exit code of the failure's kind.

@@ -21,7 +21,8 @@ struct command_line {
   bool json = false;
   std::string name;  // TAG or ID
   std::string memory = "256M";
-  unsigned n = 1;
+  sandbox_create_arguments sandboxes;
+  exec_arguments exec;
   bool no_wait = false;
   snapshot_create_arguments create;
   branch_arguments branch;
@@ -51,6 +52,7 @@ void add_snapshot_commands(CLI::App& app, command_line& line) {
   create->add_option("--vcpus", line.create.vcpus, "Virtual CPUs")->capture_default_str();
   create->add_option("--boot-args", line.create.boot_args, "Kernel command line");
   create->add_option("--rootfs", line.create.rootfs, "Root file system image, attached read-only");
+  create->add_flag("--network", line.create.network, "With a network interface: eth0, 10.42.0.2/24");
   create->callback([&line] {
     line.create.memory_bytes = *parse_bytes(line.memory);
     line.action = [&line](const auto& context) { return create_snapshot(context, line.create); };
@@ -73,10 +75,12 @@ void add_sandbox_commands(CLI::App& app, command_line& line) {
   CLI::App* group = add(app, "sandbox", "Sandboxes: running microVMs", "coppice sandbox ls");
   group->require_subcommand(1);
   CLI::App* create = add(*group, "create", "Start sandboxes from a snapshot", "coppice sandbox create b1 -n 4");
-  name_argument(create, line, "TAG");
-  create->add_option("-n", line.n, "How many")->capture_default_str();
+  create->add_option("TAG", line.sandboxes.tag)->required();
+  create->add_option("-n", line.sandboxes.n, "How many")->capture_default_str();
+  create->add_flag("--netns", line.sandboxes.network_namespaces,
+                   "Each in a network namespace of its own, with a tap; needed if the snapshot has a network");
   create->callback(
-      [&line] { line.action = [&line](const auto& context) { return create_sandboxes(context, line.name, line.n); }; });
+      [&line] { line.action = [&line](const auto& context) { return create_sandboxes(context, line.sandboxes); }; });
   CLI::App* list = add(*group, "ls", "List the sandboxes", "coppice sandbox ls");
   list->callback([&line] { line.action = list_sandboxes; });
   CLI::App* info = add(*group, "info", "Show one sandbox", "coppice sandbox info sb-1");
@@ -86,6 +90,19 @@ void add_sandbox_commands(CLI::App& app, command_line& line) {
   name_argument(remove, line, "ID");
   remove->callback(
       [&line] { line.action = [&line](const auto& context) { return remove_sandbox(context, line.name); }; });
+}
+
+void add_exec_command(CLI::App& app, command_line& line) {
+  CLI::App* exec = add(app, "exec", "Run a program in a sandbox, by the agent inside; the exit code is the program's",
+                       "coppice exec sb-1 -- uname -a");
+  exec->add_option("ID", line.exec.id, "The sandbox; it needs a network namespace (sandbox create --netns)")
+      ->required();
+  exec->add_option("PROGRAM", line.exec.program, "The program and its arguments")->required();
+  exec->add_option("--timeout", line.exec.timeout_seconds, "Seconds that it may take")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 86400));
+  exec->callback(
+      [&line] { line.action = [&line](const auto& context) { return exec_in_sandbox(context, line.exec); }; });
 }
 
 void add_branch_command(CLI::App& app, command_line& line) {
@@ -165,6 +182,7 @@ int run_coppice(int argc, const char* const* argv, std::ostream& out, std::ostre
   add_snapshot_commands(app, line);
   add_sandbox_commands(app, line);
   add_branch_command(app, line);
+  add_exec_command(app, line);
   add_demo_command(app, line);
   try {
     app.parse(argc, argv);

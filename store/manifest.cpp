@@ -115,6 +115,7 @@ std::string manifest_to_json(const snapshot_record& record) {
   message.set_memory_bytes(record.memory_bytes);
   message.set_vcpus(record.vcpus);
   for (const std::string& drive : record.read_only_drives) message.add_read_only_drives(drive);
+  message.set_network(record.network);
   if (record.pause) put(*record.pause, *message.mutable_pause());
   if (record.copy) put(*record.copy, *message.mutable_copy());
   message.set_vmstate_bytes(record.vmstate_bytes);
@@ -160,6 +161,7 @@ result<snapshot_record> manifest_from_json(std::string_view json, const std::fil
   record.memory_bytes = message.memory_bytes();
   record.vcpus = message.vcpus();
   record.read_only_drives.assign(message.read_only_drives().begin(), message.read_only_drives().end());
+  record.network = message.network();
   if (message.has_pause()) record.pause = get(message.pause());
   if (message.has_copy()) record.copy = get(message.copy());
   record.vmstate_bytes = message.vmstate_bytes();

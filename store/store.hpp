@@ -29,6 +29,7 @@ struct snapshot_record {
   std::uint64_t memory_bytes = 0;
   unsigned vcpus = 0;
   std::vector<std::string> read_only_drives;  // host paths that a restore needs
+  bool network = false;                       // the VM has a network interface, whose tap a restore needs
   std::optional<pause_breakdown> pause;
   std::optional<copy_summary> copy;
   std::vector<std::uint64_t> memory_chunk_checksums;

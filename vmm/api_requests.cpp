@@ -52,6 +52,10 @@ api_request drive(const std::string& id, const std::filesystem::path& path, bool
       {{"drive_id", id}, {"path_on_host", path.string()}, {"is_root_device", is_root}, {"is_read_only", read_only}});
 }
 
+api_request network_interface(const std::string& id, const std::string& tap, const std::string& mac) {
+  return put("/network-interfaces/" + id, {{"iface_id", id}, {"host_dev_name", tap}, {"guest_mac", mac}});
+}
+
 api_request start() {
   return put("/actions", {{"action_type", "InstanceStart"}});
 }

@@ -51,6 +51,7 @@ struct start_vmm_request {
   std::filesystem::path api_socket;  // created by the VMM; a left-over file is removed first
   std::filesystem::path log_file;    // receives stdout and stderr, appended
   bool live = false;                 // will be asked for uffd/wp (a Firecracker then runs with --no-seccomp)
+  int network_namespace = -1;        // to run in (a descriptor); -1: the daemon's
 };
 
 class vmm_host {

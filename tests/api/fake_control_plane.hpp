@@ -1,6 +1,8 @@
 // A control plane that answers what a test put into it, and remembers what it was asked.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -38,6 +40,7 @@ class fake_control_plane : public control_plane {
   std::optional<branch_request> branched;
   std::optional<bool> journal_reset;
   std::optional<bool> deleted_with_descendants;
+  std::optional<std::uint16_t> guest_port;  // on 127.0.0.1: the agent of every guest
   std::function<void()> on_call;
 
   const vmm_capabilities& vmm() const noexcept override { return vmm_; }
@@ -105,6 +108,12 @@ class fake_control_plane : public control_plane {
   void journal(const std::string&, bool reset, completion<journal_status> done) override {
     journal_reset = reset;
     complete<journal_status>(std::move(done), journal_status{42, 0, std::chrono::nanoseconds(1500)});
+  }
+  void open_guest_socket(const std::string& id, completion<guest_socket> done) override {
+    if (!sandboxes.contains(id)) return done(no_such("sandbox '" + id + "'"));
+    if (!guest_port) return done(error{errc::unsupported, 0, "sandbox '" + id + "' has no guest address"});
+    done(guest_socket{unique_fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)), "127.0.0.1",
+                      *guest_port});
   }
   void subscribe(std::function<void(const plane_event&)> listener) override {
     const std::lock_guard lock(mutex_);

@@ -5,6 +5,7 @@
 #include <set>
 #include <sstream>
 
+#include "api/agent_protocol.hpp"
 #include "api/json.hpp"
 #include "api/route_table.hpp"
 #include "api/schemas.hpp"
@@ -82,8 +83,8 @@ TEST(openapi, bodies_may_have_exactly_the_fields_that_are_described) {
   EXPECT_EQ(known(parse_create_snapshot(unknown)), described("create_snapshot"));
   EXPECT_EQ(known(parse_create_sandboxes(unknown)), described("create_sandboxes"));
   EXPECT_EQ(known(parse_branch(unknown)), described("branch"));
-  EXPECT_EQ(known(check_exec(unknown)), described("exec"));
-  EXPECT_EQ(known(check_eval(unknown)), described("eval"));
+  EXPECT_EQ(known(parse_exec(unknown)), described("exec"));
+  EXPECT_EQ(known(parse_eval(unknown)), described("eval"));
 }
 
 TEST(openapi, knows_each_code_of_a_failure_and_each_state) {

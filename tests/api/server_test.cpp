@@ -2,7 +2,13 @@
 
 #include <gmock/gmock.h>
 
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "api/client.hpp"
 #include "api/openapi.hpp"
@@ -145,6 +151,98 @@ TEST_F(server, what_needs_an_agent_in_the_guest_is_409_with_the_reason) {
   EXPECT_EQ(send("POST", "/v1/sandboxes/sb-1/exec", R"({"args":[]})").status, 400u);
   EXPECT_EQ(send("POST", "/v1/sandboxes/sb-1/exec", R"({"args":[1]})").status, 400u);
   EXPECT_EQ(send("POST", "/v1/sandboxes/sb-1/eval", "{}").status, 400u);
+}
+
+// An agent that listens on 127.0.0.1, for one exchange.
+class agent {
+ public:
+  explicit agent(std::string says) : says_(std::move(says)), thread_([this] { serve(); }) {}
+  ~agent() { thread_.join(); }
+  agent(const agent&) = delete;
+  agent& operator=(const agent&) = delete;
+
+  std::uint16_t port() const { return acceptor_.local_endpoint().port(); }
+  json heard() {
+    thread_.join();
+    thread_ = std::thread([] {});
+    return json::parse(heard_, nullptr, false);
+  }
+
+ private:
+  using tcp = boost::asio::ip::tcp;
+  void serve() {
+    auto connection = acceptor_.accept();
+    boost::system::error_code end;
+    boost::asio::read(connection, boost::asio::dynamic_buffer(heard_), end);  // to the end of the stream
+    boost::asio::write(connection, boost::asio::buffer(says_), end);
+  }
+
+  const std::string says_;
+  boost::asio::io_context context_;
+  tcp::acceptor acceptor_{context_, tcp::endpoint(boost::asio::ip::address_v4::loopback(), 0)};
+  std::string heard_;
+  std::thread thread_;  // last: it uses the others
+};
+
+TEST_F(server, exec_eval_and_ping_are_passed_on_to_the_agent_in_the_guest) {
+  add_sandbox("sb-1");
+  struct exchange {
+    const char* what;
+    const char* body;
+    json heard;
+    const char* says;
+    json answer;
+  };
+  const std::vector<exchange> exchanges = {
+      {"exec",
+       R"({"args":["ls","-l"],"timeout_secs":7})",
+       {{"action", "exec"}, {"args", {"ls", "-l"}}, {"timeout", 7}},
+       R"({"stdout":"a\n","stderr":"b","exit_code":3})",
+       {{"stdout", "a\n"}, {"stderr", "b"}, {"exit_code", 3}}},
+      {"exec",
+       R"({"args":["none"]})",
+       {{"action", "exec"}, {"args", {"none"}}, {"timeout", 30}},
+       R"({"error":"no such program"})",
+       {{"stdout", ""}, {"stderr", "no such program"}, {"exit_code", 1}}},
+      {"eval",
+       R"({"code":"1+1"})",
+       {{"action", "eval"}, {"code", "1+1"}},
+       R"({"result":"2"})",
+       {{"result", "2"}, {"error", nullptr}, {"exit_code", 0}}},
+      {"eval",
+       R"({"code":"?"})",
+       {{"action", "eval"}, {"code", "?"}},
+       R"({"error":"SyntaxError"})",
+       {{"result", nullptr}, {"error", "SyntaxError"}, {"exit_code", 1}}},
+      {"ping", "", {{"action", "ping"}}, R"({"pong":true})", {{"pong", true}}},
+  };
+  for (const auto& each : exchanges) {
+    agent guest(each.says);
+    plane_.guest_port = guest.port();
+    const auto answer = send("POST", std::string("/v1/sandboxes/sb-1/") + each.what, each.body);
+    EXPECT_EQ(answer.status, 200u) << answer.body;
+    EXPECT_EQ(json::parse(answer.body, nullptr, false), each.answer) << answer.body;
+    EXPECT_EQ(guest.heard(), each.heard);
+  }
+}
+
+TEST_F(server, an_agent_that_cannot_be_understood_or_reached_is_503_with_the_reason) {
+  add_sandbox("sb-1");
+  for (const auto& [says, reason] :
+       std::vector<std::pair<std::string, std::string>>{{"", "closed the connection"},
+                                                        {"pong", "no JSON"},
+                                                        {"[1]", "no JSON object"},
+                                                        {std::string(17 * mib, ' '), "sends more than 16.0 MiB"}}) {
+    agent guest(says);
+    plane_.guest_port = guest.port();
+    const auto answer = send("POST", "/v1/sandboxes/sb-1/ping");
+    EXPECT_EQ(answer.status, 503u) << reason;
+    EXPECT_THAT(error_of(answer), AllOf(StartsWith("ping: "), HasSubstr(reason)));
+  }
+  plane_.guest_port = 1;  // nobody listens there
+  const auto answer = send("POST", "/v1/sandboxes/sb-1/ping");
+  EXPECT_EQ(answer.status, 503u);
+  EXPECT_THAT(error_of(answer), HasSubstr("cannot reach the agent at 127.0.0.1:1"));
 }
 
 TEST_F(server, tells_health_version_and_metrics) {

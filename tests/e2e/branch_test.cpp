@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <set>
 
 #include "tests/e2e/daemon.hpp"
 
@@ -96,6 +97,38 @@ TEST_P(branch_e2e, a_live_branch_on_a_vmm_that_cannot_names_what_is_missing) {
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->status, 409U);
   EXPECT_NE(answer->body.find("VmstateOnly"), std::string::npos) << answer->body;
+}
+
+TEST_P(branch_e2e, children_of_a_snapshot_with_a_network_live_in_a_namespace_each) {
+  if (::geteuid() != 0) GTEST_SKIP() << "network namespaces need root";
+  const auto& api = daemon_->api();
+  auto base =
+      api.post("/v1/snapshots", {{"tag", "net"}, {"kernel", journal_kernel}, {"memory_mib", 64}, {"network", true}});
+  if (GetParam().variable == nullptr) {
+    ASSERT_FALSE(base);
+    EXPECT_NE(base.error().message().find("use Firecracker"), std::string::npos) << base.error().message();
+    return;
+  }
+  ASSERT_TRUE(base) << base.error().message();
+  EXPECT_EQ(base->at("network"), true);
+  auto without = api.post("/v1/sandboxes", {{"snapshot_tag", "net"}});
+  ASSERT_FALSE(without);
+  EXPECT_NE(without.error().message().find("per_child_netns"), std::string::npos) << without.error().message();
+  auto made = api.post("/v1/sandboxes", {{"snapshot_tag", "net"}, {"n", 2}, {"per_child_netns", true}});
+  ASSERT_TRUE(made) << made.error().message();
+  std::set<std::filesystem::path> namespaces{std::filesystem::read_symlink("/proc/self/ns/net")};
+  for (const auto& child : *made) {
+    namespaces.insert(std::filesystem::read_symlink(child.at("netns").get<std::string>()));
+    EXPECT_EQ(child.at("guest_addr"), "10.42.0.2:8888");
+    if (GetParam().live) {
+      EXPECT_TRUE(daemon_->advances(child.at("id")));
+    }
+  }
+  EXPECT_EQ(namespaces.size(), 3U);
+  branch(made->at(0).at("id"), "net-branch", GetParam().live ? "live" : "full");
+  expect_perfect("net-branch");
+  EXPECT_FALSE(api.post("/v1/sandboxes", {{"snapshot_tag", "net-branch"}})) << "it inherits the network";
+  EXPECT_TRUE(api.post("/v1/sandboxes", {{"snapshot_tag", "net-branch"}, {"per_child_netns", true}}));
 }
 
 INSTANTIATE_TEST_SUITE_P(vmm, branch_e2e,

@@ -69,6 +69,7 @@ TEST_F(store, a_snapshot_is_found_again_after_reopening) {
   given.vcpus = 4;
   given.created_at_unix = 77;
   given.read_only_drives = {"/images/root.ext4"};
+  given.network = true;
   given.pause = pause_breakdown{};
   given.copy = copy_summary{};
   given.pause->total = std::chrono::microseconds(1234);
@@ -87,6 +88,7 @@ TEST_F(store, a_snapshot_is_found_again_after_reopening) {
   EXPECT_EQ(found->vcpus, 4U);
   EXPECT_EQ(found->created_at_unix, 77U);
   EXPECT_EQ(found->read_only_drives, given.read_only_drives);
+  EXPECT_TRUE(found->network);
   EXPECT_EQ(found->pause->total, given.pause->total);
   EXPECT_EQ(found->copy->bulk_pages, 9U);
   EXPECT_EQ(found->memory_chunk_checksums, published->memory_chunk_checksums);

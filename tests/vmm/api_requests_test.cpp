@@ -28,6 +28,8 @@ TEST(api_requests, say_exactly_what_firecracker_documents) {
   expect(api::boot_source("/k", ""), "PUT", "/boot-source", R"({"kernel_image_path":"/k"})");
   expect(api::drive("root", "/d", true, true), "PUT", "/drives/root",
          R"({"drive_id":"root","path_on_host":"/d","is_root_device":true,"is_read_only":true})");
+  expect(api::network_interface("eth0", "tap0", "06:00:0a:2a:00:02"), "PUT", "/network-interfaces/eth0",
+         R"({"iface_id":"eth0","host_dev_name":"tap0","guest_mac":"06:00:0a:2a:00:02"})");
   expect(api::uffd_wp("/s"), "PUT", "/uffd/wp", R"({"socket":"/s"})");
 }
 

@@ -71,6 +71,8 @@ TEST_F(process_test, nothing_is_inherited_and_output_goes_to_the_log) {
   EXPECT_THAT(text, HasSubstr("usr1 blocked 0"));
   EXPECT_THAT(text, HasSubstr("sigpipe default 1"));
   EXPECT_THAT(text, HasSubstr("own session 1"));
+  EXPECT_THAT(text, HasSubstr("no new privileges 1"));
+  EXPECT_THAT(text, HasSubstr("network " + std::filesystem::read_symlink("/proc/self/ns/net").string()));
   EXPECT_THAT(text, HasSubstr("on stderr"));
 }
 

@@ -1,5 +1,6 @@
 // The processes that the tests start: `vmm_test_child <role> ...`.
 #include <signal.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -28,6 +29,8 @@ int report() {
   sigaction(SIGPIPE, nullptr, &pipe);
   std::cout << "sigpipe default " << (pipe.sa_handler == SIG_DFL) << "\n";
   std::cout << "own session " << (getsid(0) == getpid()) << std::endl;
+  std::cout << "no new privileges " << prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) << std::endl;
+  std::cout << "network " << std::filesystem::read_symlink("/proc/self/ns/net").string() << std::endl;
   std::cerr << "on stderr" << std::endl;
   return 0;
 }
