@@ -28,8 +28,8 @@ std::string name_of(int fd) {
 class network_namespace_test : public testing::Test {
  protected:
   void SetUp() override {
-    if (::geteuid() != 0) GTEST_SKIP() << "network namespaces need root";
     auto made = network_namespace::create();
+    if (!made && made.error().code == errc::unsupported) GTEST_SKIP() << made.error().message();
     ASSERT_TRUE(made) << made.error().message();
     inside_.emplace(*std::move(made));
   }
