@@ -111,7 +111,7 @@ void base_builder::report(result<record_ptr> outcome) {
     spdlog::info("snapshot {} is ready", job_.request.tag);
   else
     spdlog::warn("{}", outcome.error().message());
-  send(job_.fleet, branch_ended{job_.id, std::move(outcome), {}});
+  send(job_.fleet, branch_ended{job_.id, std::move(outcome), {}, {}});
   quit();
 }
 

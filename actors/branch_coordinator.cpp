@@ -24,6 +24,7 @@ branch_coordinator::behavior_type branch_coordinator::make_behavior() {
       [](const continuation& next) { next.what->run(); },
       [this](const begin_branch&) {
         monitor(job_.vm);
+        begun_ = clock().now();
         enter(branch_step::reserve);
       },
       [this](const abort_branch& ask) { abort(ask); },
@@ -58,6 +59,8 @@ void branch_coordinator::enter(branch_step step) {
 
 void branch_coordinator::step_done() {
   const auto took = since(step_started_);
+  timeline_.push_back(
+      {to_string(step_), std::chrono::duration_cast<std::chrono::microseconds>(step_started_ - begun_), took});
   with_->meters.step_seconds(to_string(step_), std::chrono::duration<double>(took).count());
   switch (step_) {
     case branch_step::prearm:
@@ -276,7 +279,7 @@ void branch_coordinator::report(result<record_ptr> outcome) {
   reported_ = true;
   log_end(outcome);
   if (job_.vm) send(job_.vm, give_back{job_.id});
-  send(job_.fleet, branch_ended{job_.id, std::move(outcome), note_});
+  send(job_.fleet, branch_ended{job_.id, std::move(outcome), note_, std::move(timeline_)});
   quit();
 }
 

@@ -96,7 +96,9 @@ class branch_coordinator final : public coordinator_handle::base {
 
   branch_step step_ = branch_step::reserve;
   std::uint64_t generation_ = 0;  // grows with each step
+  time_point begun_;
   time_point step_started_;
+  std::vector<step_time> timeline_;
   time_point pause_started_;
   time_point budget_end_;
   time_point copy_started_;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/branch_stats.hpp"
@@ -18,6 +19,13 @@ namespace coppice {
 
 enum class snapshot_status { writing, ready, failed };
 std::string_view to_string(snapshot_status status) noexcept;
+
+// One step of a branch. Times are since the branch was begun.
+struct step_time {
+  std::string_view step;  // a name in steps.hpp
+  std::chrono::microseconds began{};
+  std::chrono::microseconds took{};
+};
 
 struct snapshot_info {
   std::string tag;
@@ -36,6 +44,7 @@ struct snapshot_info {
   bool network = false;  // the VM has a network interface: children need a namespace each
   std::optional<pause_breakdown> pause;
   std::optional<copy_summary> copy;
+  std::vector<step_time> timeline;               // of a branch of this daemon's life
   std::optional<std::uint64_t> memory_checksum;  // image_checksum of the chunks
   std::uint64_t copied_pages = 0;                // progress while writing
   std::uint64_t total_pages = 0;

@@ -42,6 +42,11 @@ class fleet final : public fleet_handle::base {
     bool wait = true;
     bool answered = false;
   };
+  // What the manifest of a branch does not say.
+  struct memory_of_branch {
+    std::string note;
+    std::vector<step_time> timeline;
+  };
   // One create_sandboxes: all or none.
   struct creation {
     reply<std::vector<sandbox_info>> answer;
@@ -93,7 +98,7 @@ class fleet final : public fleet_handle::base {
   result<void> check_unused(const std::string& tag) const;
   void verify(const ask::verify& ask);
   std::vector<snapshot_info> unfinished() const;
-  static snapshot_info describe(const snapshot_record& record, const std::string& note);
+  snapshot_info describe(const snapshot_record& record) const;
   bool is_taken(const std::string& tag) const;
 
   const services_ptr with_;
@@ -101,7 +106,7 @@ class fleet final : public fleet_handle::base {
   std::map<std::string, sandbox_entry> sandboxes_;
   std::map<std::uint64_t, making> making_;
   std::map<std::string, snapshot_info> failed_;
-  std::map<std::string, std::string> notes_;  // of snapshots that are ready
+  std::map<std::string, memory_of_branch> remembered_;  // of branches that are ready
   std::uint64_t next_id_ = 1;
   std::deque<pending_start> starts_;
   unsigned starting_ = 0;

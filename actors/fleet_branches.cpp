@@ -114,8 +114,8 @@ void fleet::when_ended(const branch_ended& event) {
     const auto& record = **event.outcome;
     with_->events->emit(
         {is_base ? event_kind::snapshot_created : event_kind::branch_ready, entry.sandbox, record.tag, {}});
-    if (!event.note.empty()) notes_[record.tag] = event.note;
-    if (!entry.answered) entry.answer(describe(record, event.note));
+    if (!is_base) remembered_[record.tag] = {event.note, event.timeline};
+    if (!entry.answered) entry.answer(describe(record));
   } else {
     const auto& failure = event.outcome.error();
     if (!is_base) with_->events->emit({event_kind::branch_failed, entry.sandbox, entry.info.tag, failure.message()});
@@ -154,7 +154,7 @@ void fleet::coordinator_died(const caf::down_msg& down) {
     spdlog::error("{}", failure.message());
     if (const auto parent = sandboxes_.find(entry.sandbox); parent != sandboxes_.end())
       send(parent->second.vm, give_back{id});
-    return when_ended({id, failure, {}});
+    return when_ended({id, failure, {}, {}});
   }
 }
 

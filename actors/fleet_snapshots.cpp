@@ -37,7 +37,7 @@ std::vector<std::string> ancestors_of(const snapshot_info& info, const std::vect
 
 }  // namespace
 
-snapshot_info fleet::describe(const snapshot_record& record, const std::string& note) {
+snapshot_info fleet::describe(const snapshot_record& record) const {
   snapshot_info info;
   info.tag = record.tag;
   info.dir = record.directory;
@@ -47,7 +47,10 @@ snapshot_info fleet::describe(const snapshot_record& record, const std::string& 
   info.status = snapshot_status::ready;
   info.bootable = true;
   info.mode = record.mode;
-  info.note = note;
+  if (const auto found = remembered_.find(record.tag); found != remembered_.end()) {
+    info.note = found->second.note;
+    info.timeline = found->second.timeline;
+  }
   info.vmm = record.vmm;
   info.memory_bytes = record.memory_bytes;
   info.vcpus = record.vcpus;
@@ -104,10 +107,7 @@ void fleet::list_snapshots(const ask::snapshots& ask) {
       .then(
           [this, ask](const snapshot_list& list) {
             std::vector<snapshot_info> infos;
-            for (const auto& record : list.records) {
-              const auto note = notes_.find(record.tag);
-              infos.push_back(describe(record, note == notes_.end() ? "" : note->second));
-            }
+            for (const auto& record : list.records) infos.push_back(describe(record));
             for (auto& info : unfinished()) {  // the store may be a little ahead of us
               if (std::none_of(infos.begin(), infos.end(), [&](const auto& other) { return other.tag == info.tag; }))
                 infos.push_back(std::move(info));
@@ -180,7 +180,7 @@ void fleet::delete_in_order(std::vector<std::string> tags, const reply<void>& an
   request(store_, store_deadline, remove_snapshot{tag})
       .then(
           [this, tag, tags, answer](const finished&) {
-            notes_.erase(tag);
+            remembered_.erase(tag);
             with_->events->emit({event_kind::snapshot_deleted, {}, tag, {}});
             delete_in_order(tags, answer);
           },

@@ -327,6 +327,7 @@ struct branch_ended {
   std::uint64_t branch = 0;
   result<record_ptr> outcome;
   std::string note;
+  std::vector<step_time> timeline;
 };
 
 using fleet_handle =

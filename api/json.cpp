@@ -108,6 +108,10 @@ json to_json(const snapshot_info& snapshot) {
     value["pause"] = to_json(*snapshot.pause);
   }
   if (snapshot.copy) value["copy"] = to_json(*snapshot.copy);
+  for (const auto& each : snapshot.timeline) {
+    value["timeline"].push_back(
+        {{"step", each.step}, {"began_us", each.began.count()}, {"took_us", each.took.count()}});
+  }
   if (snapshot.mode) value["mode"] = to_string(*snapshot.mode);
   if (snapshot.memory_checksum) value["memory_checksum"] = hex64(*snapshot.memory_checksum);
   if (!snapshot.note.empty()) value["note"] = snapshot.note;

@@ -90,6 +90,10 @@ constexpr const char* text = R"json({
     "pause_ms": {"type": ["number", "null"], "minimum": 0, "description": "how long the parent stood still"},
     "pause": {"$ref": "#/components/schemas/pause"},
     "copy": {"$ref": "#/components/schemas/copy"},
+    "timeline": {
+      "type": "array", "items": {"$ref": "#/components/schemas/step"},
+      "description": "steps of the branch in their order; absent after a restart of coppiced"
+    },
     "note": {"type": "string", "description": "e.g. why a diff branch wrote a full image"},
     "error": {"type": "string", "description": "why it failed"}
   }
@@ -131,6 +135,15 @@ constexpr const char* text = R"json({
     "rearm_us": {"type": "integer", "minimum": 0, "description": "protecting the pages touched meanwhile"},
     "resume_us": {"type": "integer", "minimum": 0, "description": "until the VMM had resumed"},
     "total_us": {"type": "integer", "minimum": 0, "description": "from the pause's request to the resume's answer"}
+  }
+},
+"step": {
+  "type": "object",
+  "required": ["step", "began_us", "took_us"],
+  "properties": {
+    "step": {"enum": ["reserve", "prearm", "pause", "snapshot", "rearm", "resume", "copy", "publish"]},
+    "began_us": {"type": "integer", "minimum": 0, "description": "since the branch was asked for, in microseconds"},
+    "took_us": {"type": "integer", "minimum": 0}
   }
 },
 "copy": {

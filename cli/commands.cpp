@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "base/units.hpp"
+#include "cli/branch_trace.hpp"
 #include "cli/exit_codes.hpp"
 #include "cli/table.hpp"
 
@@ -118,17 +119,25 @@ void show_progress(const command_context& context, const json& branch) {
               << "   " << std::flush;
 }
 
+copy_sample sample_of(const json& branch, std::chrono::steady_clock::time_point asked) {
+  const auto since = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - asked);
+  return {since, number(branch.value("progress", json::object()), "copied_pages") * page_size};
+}
+
 // Polls until the snapshot is no longer being written. An error if it failed or vanished.
-result<json> wait_until_written(const command_context& context, json branch) {
+result<json> wait_until_written(const command_context& context, json branch,
+                                std::chrono::steady_clock::time_point asked, std::vector<copy_sample>& samples) {
   const std::string path = snapshot_path(shown(branch, "tag")) + "/info";
   while (shown(branch, "status") == "writing") {
     show_progress(context, branch);
+    samples.push_back(sample_of(branch, asked));
     std::this_thread::sleep_for(poll_interval);
     auto next = context.client.get(path);
     if (!next.ok()) return std::move(next).error();
     branch = *std::move(next);
   }
   if (context.progress) context.err << '\r' << std::string(72, ' ') << '\r' << std::flush;
+  samples.push_back(sample_of(branch, asked));
   if (shown(branch, "status") != "failed") return branch;
   return error{errc::internal, 0, "branch " + shown(branch, "tag") + " failed: " + shown(branch, "error")};
 }
@@ -218,9 +227,14 @@ int branch_sandbox(const command_context& context, const branch_arguments& argum
   const bool poll = arguments.wait && arguments.mode == "live";
   json body = {{"mode", arguments.mode}, {"wait", arguments.wait && !poll}};
   if (!arguments.tag.empty()) body["tag"] = arguments.tag;
+  const auto asked = std::chrono::steady_clock::now();
+  std::vector<copy_sample> samples;
   auto answer = patient(context).post(sandbox_path(arguments.id) + "/branch", body);
-  if (answer.ok() && poll) answer = wait_until_written(context, *std::move(answer));
-  return finish(context, answer, print_branch);
+  if (answer.ok() && poll) answer = wait_until_written(context, *std::move(answer), asked, samples);
+  const int code = finish(context, answer, print_branch);
+  if (!answer.ok() || arguments.trace_file.empty()) return code;
+  const auto written = write_branch_trace(arguments.trace_file, *answer, samples);
+  return written.ok() ? code : report_failure(context.err, written.error());
 }
 
 }  // namespace coppice

@@ -46,6 +46,7 @@ struct branch_arguments {
   std::string tag;  // empty: the daemon chooses
   std::string mode = "live";
   bool wait = true;
+  std::string trace_file;  // empty: none
 };
 
 int list_snapshots(const command_context& context);

@@ -114,7 +114,10 @@ void add_branch_command(CLI::App& app, command_line& line) {
       ->add_option("--mode", line.branch.mode, "live: memory is copied while the guest runs; full, diff: in the pause")
       ->capture_default_str()
       ->check(CLI::IsMember({"live", "full", "diff"}));
-  branch->add_flag("--no-wait", line.no_wait, "Return when the guest runs again, while memory is still being copied");
+  CLI::Option* trace = branch->add_option("--trace", line.branch.trace_file,
+                                          "Write where the time went to this file, for ui.perfetto.dev");
+  branch->add_flag("--no-wait", line.no_wait, "Return when the guest runs again, while memory is still being copied")
+      ->excludes(trace);
   branch->callback([&line] {
     line.branch.wait = !line.no_wait;
     line.action = [&line](const auto& context) { return branch_sandbox(context, line.branch); };

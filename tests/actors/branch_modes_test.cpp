@@ -27,6 +27,18 @@ TEST_F(modes, a_full_branch_leaves_the_copy_engine_alone) {
   EXPECT_THAT(with.what->calls, testing::ElementsAre("reserve", "pause", "snapshot", "Full", "resume", "publish"));
 }
 
+TEST_F(modes, a_branch_tells_when_each_step_began_and_how_long_it_took) {
+  const auto info = ready("f1", branch_mode::full);
+  std::vector<std::string_view> steps;
+  auto end = std::chrono::microseconds(0);
+  for (const auto& each : info.timeline) {
+    steps.push_back(each.step);
+    EXPECT_GE(each.began, end) << each.step;
+    end = each.began + each.took;
+  }
+  EXPECT_THAT(steps, testing::ElementsAre("reserve", "pause", "snapshot", "resume", "publish"));
+}
+
 TEST_F(modes, the_first_diff_has_the_start_snapshot_as_its_base) {
   const auto info = ready("d1", branch_mode::diff);
   EXPECT_TRUE(with.what->called("Diff"));

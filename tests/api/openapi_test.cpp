@@ -62,18 +62,21 @@ TEST(openapi, answers_have_exactly_the_fields_that_are_described) {
   most.pause = pause_breakdown{};
   most.copy = copy_summary{};
   most.note = most.failure = "x";
+  most.timeline = {step_time{"copy"}};
   EXPECT_EQ(fields(to_json(least)), required("snapshot"));
   EXPECT_EQ(fields(to_json(most)), described("snapshot"));
   EXPECT_EQ(fields(details_to_json(most)), both(described("snapshot"), described("snapshot_details")));
   EXPECT_EQ(fields(to_json(most)["pause"]), described("pause"));
   EXPECT_EQ(fields(to_json(most)["copy"]), described("copy"));
+  EXPECT_EQ(fields(to_json(most)["timeline"][0]), described("step"));
   EXPECT_EQ(fields(to_json(most)["progress"]), described("progress"));
   EXPECT_EQ(fields(to_json(sandbox_info{})), described("sandbox"));
   EXPECT_EQ(fields(to_json(verify_report{})), described("verify_report"));
   EXPECT_EQ(fields(to_json(journal_status{})), described("journal"));
   EXPECT_EQ(fields(to_json(vmm_capabilities{})), described("vmm"));
   EXPECT_EQ(fields(to_json(error{})), described("failure"));
-  for (const char* schema : {"snapshot_details", "pause", "copy", "progress", "sandbox", "verify_report", "journal"}) {
+  for (const char* schema :
+       {"snapshot_details", "pause", "step", "copy", "progress", "sandbox", "verify_report", "journal"}) {
     EXPECT_EQ(required(schema), described(schema)) << schema << ": none of its fields is ever absent";
   }
 }

@@ -7,9 +7,11 @@
 #include <sstream>
 
 #include "api/server.hpp"
+#include "base/file.hpp"
 #include "cli/exit_codes.hpp"
 #include "cli/listen_address.hpp"
 #include "tests/api/fake_control_plane.hpp"
+#include "tests/support/temp_dir.hpp"
 
 namespace coppice {
 namespace {
@@ -180,6 +182,43 @@ TEST_F(coppice_command, a_live_branch_is_polled_until_it_is_ready) {
   EXPECT_THAT(out_, AllOf(HasSubstr("b1"), HasSubstr("ready")));
   EXPECT_TRUE(plane_.info_script.empty());
   EXPECT_FALSE(plane_.branched->wait);
+}
+
+TEST_F(coppice_command, a_trace_has_the_steps_the_guest_and_the_progress) {
+  plane_.branch_status = snapshot_status::writing;
+  snapshot_info step;
+  step.tag = "b1";
+  step.branched_from = "sb-1";
+  step.copied_pages = 1;
+  using std::chrono::microseconds;
+  step.timeline = {{"reserve", microseconds(0), microseconds(40)},
+                   {"prearm", microseconds(40), microseconds(500)},
+                   {"pause", microseconds(550), microseconds(300)},
+                   {"resume", microseconds(900), microseconds(200)},
+                   {"copy", microseconds(1100), microseconds(9000)}};
+  plane_.info_script.push_back(step);
+  const temp_dir dir;
+  const auto file = (dir.path() / "trace.json").string();
+  EXPECT_EQ(run({"branch", "sb-1", "--tag", "b1", "--trace", file.c_str()}), exit_ok) << err_;
+  const auto events = nlohmann::json::parse(read_text_file(file).value()).at("traceEvents");
+  const auto slice = [&](const std::string& name) {
+    for (const auto& each : events) {
+      if (each.at("ph") == "X" && each.at("name") == name)
+        return std::pair(each.at("ts").get<int>(), each.at("dur").get<int>());
+    }
+    return std::pair(-1, -1);
+  };
+  EXPECT_EQ(slice("prearm"), std::pair(40, 500));
+  EXPECT_EQ(slice("copy"), std::pair(1100, 9000));
+  EXPECT_EQ(slice("stands still"), std::pair(550, 550));
+  EXPECT_EQ(slice("write-protected"), std::pair(40, 10060));
+  EXPECT_THAT(events.dump(), AllOf(HasSubstr("branch b1 of sb-1"), HasSubstr(R"({"bytes":4096})")));
+}
+
+TEST_F(coppice_command, a_trace_that_cannot_be_written_is_an_error_that_names_it) {
+  EXPECT_EQ(run({"branch", "sb-1", "--mode", "full", "--trace", "/none/trace.json"}), exit_conflict);
+  EXPECT_THAT(err_, HasSubstr("no timeline"));
+  EXPECT_EQ(run({"branch", "sb-1", "--no-wait", "--trace", "/none/trace.json"}), exit_usage);
 }
 
 TEST_F(coppice_command, a_branch_that_fails_while_it_is_polled_is_1_with_the_reason) {
