@@ -77,8 +77,8 @@ int serve(const daemon_settings& chosen, const sigset_t& signals) {
   daemon_options options;
   options.root = chosen.root;
   options.vmm = chosen.vmm;
-  options.engine.host_bytes_per_second = *parse_bytes(chosen.copy_rate);
-  options.engine.branch_bytes_per_second = *parse_bytes(chosen.branch_copy_rate);
+  options.engine.rates.host_bytes_per_second = *parse_bytes(chosen.copy_rate);
+  options.engine.rates.branch_bytes_per_second = *parse_bytes(chosen.branch_copy_rate);
   options.engine.bounce_bytes = *parse_bytes(chosen.bounce_memory);
   auto plane = start_daemon(options, registry);
   if (!plane.ok()) return fail(plane.error());
