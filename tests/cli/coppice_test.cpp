@@ -60,6 +60,7 @@ TEST_F(coppice_command, help_tells_exit_codes_and_an_example_for_each_command) {
                                                           {"sandbox", "rm"},
                                                           {"branch"},
                                                           {"verify"},
+                                                          {"doctor"},
                                                           {"demo"}};
   for (auto words : commands) {
     words.push_back("--help");
