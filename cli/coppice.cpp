@@ -12,6 +12,7 @@
 #include "cli/doctor.hpp"
 #include "cli/exit_codes.hpp"
 #include "cli/size_option.hpp"
+#include "cli/top.hpp"
 
 namespace coppice {
 namespace {
@@ -28,6 +29,7 @@ struct command_line {
   branch_arguments branch;
   demo_options demo;
   doctor_options doctor;
+  top_options top;
   std::function<int(const command_context&)> action;
   std::function<int(std::ostream& out, std::ostream& err)> local_action;  // instead: one that needs no daemon
 };
@@ -143,6 +145,16 @@ void add_doctor_command(CLI::App& app, command_line& line) {
   });
 }
 
+void add_top_command(CLI::App& app, command_line& line) {
+  CLI::App* top = add(app, "top", "Watch a daemon: its figures, and its sandboxes, the busiest first; q ends",
+                      "coppice top --interval 1");
+  top->add_option("--interval", line.top.interval_seconds, "Seconds between two frames")
+      ->capture_default_str()
+      ->check(CLI::Range(0.1, 3600.0));
+  top->add_flag("--once", line.top.once, "Print one frame and end; so it does where there is no terminal");
+  top->callback([&line] { line.action = [&line](const auto& context) { return run_top(context, line.top); }; });
+}
+
 void add_connection_options(CLI::App& app, client_options& daemon) {
   app.add_option("--server", daemon.server, "The daemon's address: http://, https:// or unix:/PATH")
       ->envname("COPPICE_SERVER")
@@ -179,6 +191,7 @@ int run_coppice(int argc, const char* const* argv, std::ostream& out, std::ostre
   add_sandbox_commands(app, line);
   add_branch_command(app, line);
   add_demo_command(app, line);
+  add_top_command(app, line);
   add_doctor_command(app, line);
   try {
     app.parse(argc, argv);

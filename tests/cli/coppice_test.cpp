@@ -61,6 +61,7 @@ TEST_F(coppice_command, help_tells_exit_codes_and_an_example_for_each_command) {
                                                           {"branch"},
                                                           {"verify"},
                                                           {"doctor"},
+                                                          {"top"},
                                                           {"demo"}};
   for (auto words : commands) {
     words.push_back("--help");
@@ -80,7 +81,8 @@ TEST_F(coppice_command, wrong_usage_is_2) {
       {"sandbox", "create", "b1", "-n", "many"},
       {"snapshot", "create", "b1"},
       {"snapshot", "create", "b1", "--kernel", "/k", "--memory", "12Q"},
-      {"demo", "--branches", "0"}};
+      {"demo", "--branches", "0"},
+      {"top", "--interval", "0"}};
   for (const auto& words : wrong) EXPECT_EQ(run(words), exit_usage) << err_;
   server_ = "nowhere";
   EXPECT_EQ(run({"snapshot", "ls"}), exit_usage);
