@@ -8,6 +8,7 @@
 #include "base/units.hpp"
 #include "cli/client_options.hpp"
 #include "cli/commands.hpp"
+#include "cli/completion.hpp"
 #include "cli/demo.hpp"
 #include "cli/doctor.hpp"
 #include "cli/exit_codes.hpp"
@@ -155,6 +156,18 @@ void add_top_command(CLI::App& app, command_line& line) {
   top->callback([&line] { line.action = [&line](const auto& context) { return run_top(context, line.top); }; });
 }
 
+void add_completion_command(CLI::App& app, command_line& line) {
+  CLI::App* completion = add(app, "completion", "Print a completion script for a shell",
+                             "coppice completion bash > /usr/share/bash-completion/completions/coppice");
+  completion->add_option("SHELL", line.name, "The shell")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  completion->callback([&app, &line] {
+    line.local_action = [&app, &line](std::ostream& out, std::ostream&) {
+      out << completion_script(app, line.name);
+      return exit_ok;
+    };
+  });
+}
+
 void add_connection_options(CLI::App& app, client_options& daemon) {
   app.add_option("--server", daemon.server, "The daemon's address: http://, https:// or unix:/PATH")
       ->envname("COPPICE_SERVER")
@@ -193,6 +206,7 @@ int run_coppice(int argc, const char* const* argv, std::ostream& out, std::ostre
   add_demo_command(app, line);
   add_top_command(app, line);
   add_doctor_command(app, line);
+  add_completion_command(app, line);
   try {
     app.parse(argc, argv);
     return perform(line, out, err);

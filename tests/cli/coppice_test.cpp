@@ -62,6 +62,7 @@ TEST_F(coppice_command, help_tells_exit_codes_and_an_example_for_each_command) {
                                                           {"verify"},
                                                           {"doctor"},
                                                           {"top"},
+                                                          {"completion"},
                                                           {"demo"}};
   for (auto words : commands) {
     words.push_back("--help");
@@ -82,7 +83,8 @@ TEST_F(coppice_command, wrong_usage_is_2) {
       {"snapshot", "create", "b1"},
       {"snapshot", "create", "b1", "--kernel", "/k", "--memory", "12Q"},
       {"demo", "--branches", "0"},
-      {"top", "--interval", "0"}};
+      {"top", "--interval", "0"},
+      {"completion", "tcsh"}};
   for (const auto& words : wrong) EXPECT_EQ(run(words), exit_usage) << err_;
   server_ = "nowhere";
   EXPECT_EQ(run({"snapshot", "ls"}), exit_usage);
