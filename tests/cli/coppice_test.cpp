@@ -7,6 +7,8 @@
 #include <sstream>
 
 #include "api/server.hpp"
+#include "base/units.hpp"
+#include "cli/commands.hpp"
 #include "cli/exit_codes.hpp"
 #include "cli/listen_address.hpp"
 #include "tests/api/fake_control_plane.hpp"
@@ -185,6 +187,25 @@ TEST_F(coppice_command, a_live_branch_is_polled_until_it_is_ready) {
   EXPECT_THAT(out_, AllOf(HasSubstr("b1"), HasSubstr("ready")));
   EXPECT_TRUE(plane_.info_script.empty());
   EXPECT_FALSE(plane_.branched->wait);
+}
+
+TEST_F(coppice_command, on_a_terminal_a_branch_shows_how_much_is_copied) {
+  plane_.branch_status = snapshot_status::writing;
+  snapshot_info step;
+  step.tag = "b1";
+  step.status = snapshot_status::writing;
+  step.copied_pages = mib / page_size;
+  step.total_pages = 64 * mib / page_size;
+  plane_.info_script.push_back(step);
+  step.status = snapshot_status::ready;
+  plane_.info_script.push_back(step);
+  std::ostringstream out;
+  std::ostringstream err;
+  const command_context context{*api_client::create(server_), false, true, out, err};
+  EXPECT_EQ(branch_sandbox(context, {.id = "sb-1", .tag = "b1"}), exit_ok) << err.str();
+  EXPECT_THAT(err.str(), HasSubstr("copying b1: 1.0 MiB of 64.0 MiB"));
+  EXPECT_THAT(err.str(), ::testing::EndsWith(" \r")) << "and the line is wiped at the end";
+  EXPECT_THAT(out.str(), HasSubstr("ready"));
 }
 
 TEST_F(coppice_command, a_branch_that_fails_while_it_is_polled_is_1_with_the_reason) {
