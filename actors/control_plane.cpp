@@ -100,6 +100,8 @@ class actor_control_plane final : public control_plane {
     return meters.text();
   }
 
+  void set_copy_rates(const copy_rates& rates) override { with_->engine.set_rates(rates); }
+
   void stop() override {
     if (stopped_.exchange(true)) return;
     auto all_down = std::make_shared<std::promise<void>>();

@@ -13,6 +13,7 @@
 #include "base/branch_stats.hpp"
 #include "base/fd.hpp"
 #include "base/result.hpp"
+#include "copy_engine/copy_engine.hpp"
 #include "vmm/vmm_host.hpp"
 
 namespace coppice {
@@ -190,6 +191,9 @@ class control_plane {
 
   // The text of /metrics (Prometheus exposition format 0.0.4), up to date.
   virtual std::string metrics_text() = 0;
+
+  // From now on, also for copies that are under way.
+  virtual void set_copy_rates(const copy_rates& rates) = 0;
 
   // Undoes what is in flight, ends every VM, removes staging. Returns when done, at most 4 s later.
   virtual void stop() = 0;

@@ -43,6 +43,7 @@ class tapped_engine final : public copy_engine {
     return attached;
   }
   copy_engine_stats stats() const override { return inner_->stats(); }
+  void set_rates(const copy_rates& rates) override { inner_->set_rates(rates); }
   protected_memory& last_memory() { return *last_memory_; }
 
  private:

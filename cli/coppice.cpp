@@ -8,9 +8,12 @@
 #include "base/units.hpp"
 #include "cli/client_options.hpp"
 #include "cli/commands.hpp"
+#include "cli/completion.hpp"
 #include "cli/demo.hpp"
+#include "cli/doctor.hpp"
 #include "cli/exit_codes.hpp"
 #include "cli/size_option.hpp"
+#include "cli/top.hpp"
 
 namespace coppice {
 namespace {
@@ -27,8 +30,10 @@ struct command_line {
   snapshot_create_arguments create;
   branch_arguments branch;
   demo_options demo;
+  doctor_options doctor;
+  top_options top;
   std::function<int(const command_context&)> action;
-  bool runs_demo = false;
+  std::function<int(std::ostream& out, std::ostream& err)> local_action;  // instead: one that needs no daemon
 };
 
 CLI::App* add(CLI::App& parent, const char* name, const char* description, const char* example) {
@@ -146,7 +151,40 @@ void add_demo_command(CLI::App& app, command_line& line) {
   demo->add_option("--memory", line.memory, "RAM of the guest")->capture_default_str()->check(is_size());
   demo->callback([&line] {
     line.demo.memory_bytes = *parse_bytes(line.memory);
-    line.runs_demo = true;
+    line.local_action = [&line](std::ostream& out, std::ostream& err) { return run_demo(line.demo, out, err); };
+  });
+}
+
+void add_doctor_command(CLI::App& app, command_line& line) {
+  CLI::App* doctor = add(app, "doctor", "Check that this host has what coppiced needs",
+                         "coppice doctor --root /var/lib/coppice --vmm /usr/local/bin/firecracker");
+  doctor->add_option("--root", line.doctor.root, "Root of the daemon")->capture_default_str();
+  doctor->add_option("--vmm", line.doctor.vmm, "VMM binary (default: the coppice-vmm beside coppice)");
+  doctor->add_option("--listen", line.doctor.listen, "Address of the daemon")->capture_default_str();
+  doctor->callback([&line] {
+    line.local_action = [&line](std::ostream& out, std::ostream&) { return run_doctor(line.doctor, line.json, out); };
+  });
+}
+
+void add_top_command(CLI::App& app, command_line& line) {
+  CLI::App* top = add(app, "top", "Watch a daemon: its figures, and its sandboxes, the busiest first; q ends",
+                      "coppice top --interval 1");
+  top->add_option("--interval", line.top.interval_seconds, "Seconds between two frames")
+      ->capture_default_str()
+      ->check(CLI::Range(0.1, 3600.0));
+  top->add_flag("--once", line.top.once, "Print one frame and end; so it does where there is no terminal");
+  top->callback([&line] { line.action = [&line](const auto& context) { return run_top(context, line.top); }; });
+}
+
+void add_completion_command(CLI::App& app, command_line& line) {
+  CLI::App* completion = add(app, "completion", "Print a completion script for a shell",
+                             "coppice completion bash > /usr/share/bash-completion/completions/coppice");
+  completion->add_option("SHELL", line.name, "The shell")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  completion->callback([&app, &line] {
+    line.local_action = [&app, &line](std::ostream& out, std::ostream&) {
+      out << completion_script(app, line.name);
+      return exit_ok;
+    };
   });
 }
 
@@ -164,7 +202,7 @@ void add_connection_options(CLI::App& app, client_options& daemon) {
 }
 
 int perform(const command_line& line, std::ostream& out, std::ostream& err) {
-  if (line.runs_demo) return run_demo(line.demo, out, err);
+  if (line.local_action) return line.local_action(out, err);
   auto client = make_client(line.daemon);
   if (!client.ok()) return report_failure(err, client.error());
   const command_context context{*std::move(client), line.json, !line.json && ::isatty(STDERR_FILENO) == 1, out, err};
@@ -187,6 +225,9 @@ int run_coppice(int argc, const char* const* argv, std::ostream& out, std::ostre
   add_branch_command(app, line);
   add_exec_command(app, line);
   add_demo_command(app, line);
+  add_top_command(app, line);
+  add_doctor_command(app, line);
+  add_completion_command(app, line);
   try {
     app.parse(argc, argv);
     return perform(line, out, err);

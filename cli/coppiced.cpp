@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include <filesystem>
 #include <functional>
 #include <iostream>
 #include <memory>
@@ -15,7 +14,9 @@
 #include "api/server.hpp"
 #include "base/log.hpp"
 #include "base/units.hpp"
+#include "cli/check_config.hpp"
 #include "cli/daemon_settings.hpp"
+#include "cli/vmm_path.hpp"
 #include "metrics/metrics.hpp"
 
 namespace coppice {
@@ -30,20 +31,43 @@ int fail(const error& failure) {
 
 // From the next request on the file's tokens count; if it can't be used, the old ones go on.
 void reload_tokens(const daemon_settings& chosen, api_server& server) {
-  if (chosen.token_file.empty()) return spdlog::warn("SIGHUP: there is no --token-file to read again");
+  if (chosen.token_file.empty()) return;
   auto loaded = token_set::load(chosen.token_file);
   if (!loaded.ok()) return spdlog::error("the old tokens stay: {}", loaded.error().message());
   spdlog::info("{} tokens read again from {}", loaded->size(), chosen.token_file);
   server.set_tokens(std::make_shared<const token_set>(*std::move(loaded)));
 }
 
+copy_rates rates_of(const daemon_settings& chosen) {
+  return {*parse_bytes(chosen.copy_rate), *parse_bytes(chosen.branch_copy_rate)};
+}
+
+// What a reload needs: the settings that the daemon started with, and where they came from.
+struct configuration {
+  const daemon_settings& started_with;
+  int argc;
+  char** argv;
+};
+
+// From now on the limits of the file and the environment count; if the file can't be used, the old ones go on.
+void reload_limits(const configuration& from, control_plane& plane) {
+  const auto now = read_daemon_settings(from.argc, from.argv);
+  if (!now.ok()) return spdlog::error("the old limits stay: {}", now.error().message());
+  plane.set_copy_rates(rates_of(*now));
+  spdlog::info("limits read again: copy-rate {}, branch-copy-rate {}", now->copy_rate, now->branch_copy_rate);
+  for (const auto& name : changes_that_need_a_restart(from.started_with, *now)) {
+    spdlog::warn("{} has changed: that needs a restart", name);
+  }
+}
+
 // Until SIGTERM or SIGINT. The caller has blocked `signals`.
-void wait_for_the_end(const daemon_settings& chosen, api_server& server, const sigset_t& signals) {
+void wait_for_the_end(const configuration& from, control_plane& plane, api_server& server, const sigset_t& signals) {
   for (;;) {
     int caught = 0;
     ::sigwait(&signals, &caught);
     if (caught != SIGHUP) return spdlog::info("signal {}: stopping", caught);
-    reload_tokens(chosen, server);
+    reload_tokens(from.started_with, server);
+    reload_limits(from, plane);
   }
 }
 
@@ -63,7 +87,8 @@ std::string shown_address(const daemon_settings& chosen, const api_server& serve
 }
 
 // Serves until SIGTERM or SIGINT, which the caller has blocked.
-int serve(const daemon_settings& chosen, const sigset_t& signals) {
+int serve(const configuration& from, const sigset_t& signals) {
+  const daemon_settings& chosen = from.started_with;
   log_to_stderr("coppiced", chosen.log_level, chosen.log_format == "json" ? log_format::json : log_format::human);
   auto serving = secure_options(chosen);
   if (!serving.ok()) return fail(serving.error());
@@ -77,8 +102,7 @@ int serve(const daemon_settings& chosen, const sigset_t& signals) {
   daemon_options options;
   options.root = chosen.root;
   options.vmm = chosen.vmm;
-  options.engine.host_bytes_per_second = *parse_bytes(chosen.copy_rate);
-  options.engine.branch_bytes_per_second = *parse_bytes(chosen.branch_copy_rate);
+  options.engine.rates = rates_of(chosen);
   options.engine.bounce_bytes = *parse_bytes(chosen.bounce_memory);
   auto plane = start_daemon(options, registry);
   if (!plane.ok()) return fail(plane.error());
@@ -92,21 +116,12 @@ int serve(const daemon_settings& chosen, const sigset_t& signals) {
   if (chosen.insecure_listen) spdlog::warn("--insecure-listen: whoever can connect can do anything");
   spdlog::info("listening on {}", shown_address(chosen, **server));
   spdlog::default_logger()->flush();
-  wait_for_the_end(chosen, **server, signals);
+  wait_for_the_end(from, **plane, **server, signals);
   (*server)->begin_stop();
   (*plane)->stop();
   (*server)->stop(answer_grace);
   spdlog::info("stopped");
   return 0;
-}
-
-std::string vmm_beside_this_program() {
-  std::error_code failure;
-  const auto self = std::filesystem::read_symlink("/proc/self/exe", failure);
-  const auto installed = self.parent_path() / "coppice-vmm";
-  if (std::filesystem::exists(installed, failure)) return installed.string();
-  const auto in_build_tree = self.parent_path().parent_path() / "vmm" / "reference" / "coppice-vmm";
-  return std::filesystem::exists(in_build_tree, failure) ? in_build_tree.string() : installed.string();
 }
 
 // Connections, and what each VM needs, are more than the usual 1024: a full house of clients must not keep VMs from
@@ -118,11 +133,23 @@ void raise_descriptor_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+int check(const daemon_settings& chosen) {
+  const auto checked = check_settings(chosen);
+  if (!checked.ok()) {
+    fail(checked.error());
+    return 2;
+  }
+  print_settings(std::cout, chosen);
+  std::cout << "ok" << std::endl;
+  return 0;
+}
+
 int run(int argc, char** argv) {
-  auto parsed = parse_daemon_settings(argc, argv);
+  auto parsed = parse_daemon_settings(argc, argv, std::cout, std::cerr);
   if (const int* code = std::get_if<int>(&parsed)) return *code;
   auto chosen = std::get<daemon_settings>(std::move(parsed));
   if (chosen.vmm.empty()) chosen.vmm = vmm_beside_this_program();
+  if (chosen.check_config) return check(chosen);
   raise_descriptor_limit();
   sigset_t signals;
   ::sigemptyset(&signals);
@@ -131,7 +158,7 @@ int run(int argc, char** argv) {
   ::sigaddset(&signals, SIGHUP);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread starts: all inherit it
   ::signal(SIGPIPE, SIG_IGN);
-  return serve(chosen, signals);
+  return serve({chosen, argc, argv}, signals);
 }
 
 }  // namespace

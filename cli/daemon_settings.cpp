@@ -1,7 +1,7 @@
 #include "cli/daemon_settings.hpp"
 
 #include <CLI/CLI.hpp>
-#include <iostream>
+#include <cstdlib>
 
 #include "cli/size_option.hpp"
 
@@ -14,27 +14,23 @@ void add_serving_options(CLI::App& app, daemon_settings& chosen) {
   app.add_option(
       "--token-file", chosen.token_file,
       "Lines \"name role token\", role read or write: only who sends a token is served. Read again at SIGHUP");
-  CLI::Option* certificate = app.add_option("--tls-cert", chosen.tls.certificate, "Serve HTTPS: PEM certificate chain");
-  CLI::Option* key = app.add_option("--tls-key", chosen.tls.key, "PEM key of --tls-cert");
-  certificate->needs(key);
-  key->needs(certificate);
-  app.add_option("--tls-client-ca", chosen.tls.ca, "Only serve clients with a certificate of this CA (PEM)")
-      ->needs(certificate);
+  app.add_option("--tls-cert", chosen.tls.certificate, "Serve HTTPS: PEM certificate chain");
+  app.add_option("--tls-key", chosen.tls.key, "PEM key of --tls-cert");
+  app.add_option("--tls-client-ca", chosen.tls.ca, "Only serve clients with a certificate of this CA (PEM)");
   app.add_flag("--insecure-listen", chosen.insecure_listen,
                "Let others reach the API without tokens and TLS: whoever can connect can do anything");
-  CLI::Option* audit =
-      app.add_option("--audit-log", chosen.audit_log, "Append a JSON line for each request to this file");
+  app.add_option("--audit-log", chosen.audit_log, "Append a JSON line for each request to this file");
   app.add_option("--audit-log-bytes", chosen.audit_log_bytes, "Begin a new audit log at this size; 5 old ones are kept")
       ->capture_default_str()
-      ->check(CLI::Range(std::uint64_t{4096}, std::uint64_t{1} << 40))
-      ->needs(audit);
+      ->check(CLI::Range(std::uint64_t{4096}, std::uint64_t{1} << 40));
   app.add_option("--allow-path", chosen.allowed_paths,
                  "Folder of kernels and drives that requests may name; repeatable (default: any, if none but local "
                  "callers without tokens are served; else none)");
 }
 
 void add_copy_options(CLI::App& app, daemon_settings& chosen) {
-  app.add_option("--copy-rate", chosen.copy_rate, "Bytes per second that all copies together may write; 0: no limit")
+  app.add_option("--copy-rate", chosen.copy_rate,
+                 "Bytes per second that all copies together may write; 0: no limit. Read again at SIGHUP")
       ->capture_default_str()
       ->check(is_size());
   app.add_option("--branch-copy-rate", chosen.branch_copy_rate, "The same for each branch")
@@ -46,13 +42,12 @@ void add_copy_options(CLI::App& app, daemon_settings& chosen) {
       ->check(is_size());
 }
 
-}  // namespace
-
-std::variant<daemon_settings, int> parse_daemon_settings(int argc, const char* const* argv) {
-  daemon_settings chosen;
-  CLI::App app("Branches running microVMs: the daemon of one host.", "coppiced");
-  app.footer("Example:\n  coppiced --root /var/lib/coppice --vmm /usr/local/bin/firecracker");
-  app.add_option("--root", chosen.root, "Folder of the snapshots, on a disk; created if absent")->required();
+void add_options(CLI::App& app, daemon_settings& chosen) {
+  app.add_option("--config", chosen.config_file, "File with settings; deploy/config/coppiced.toml has all")
+      ->configurable(false);
+  app.add_flag("--check-config", chosen.check_config, "Check the configuration, print it, and end")
+      ->configurable(false);
+  app.add_option("--root", chosen.root, "Folder of the snapshots, on a disk; created if absent. Must be set");
   app.add_option("--vmm", chosen.vmm, "coppice-vmm or firecracker binary (default: the coppice-vmm beside coppiced)");
   app.add_option("--log-level", chosen.log_level, "What is logged to stderr")
       ->capture_default_str()
@@ -62,19 +57,83 @@ std::variant<daemon_settings, int> parse_daemon_settings(int argc, const char* c
       ->check(CLI::IsMember({"human", "json"}));
   add_copy_options(app, chosen);
   add_serving_options(app, chosen);
-  app.set_version_flag("--version", "coppiced " COPPICE_VERSION);
+  app.set_version_flag("--version", "coppiced " COPPICE_VERSION)->configurable(false);
+  app.footer(
+      "Each may also be set in the environment (COPPICED_COPY_RATE for --copy-rate) and, except --config, in the file\n"
+      "of --config (copy-rate = \"200M\"). A flag beats the environment, that beats the file.\n\n"
+      "SIGHUP: the tokens, --copy-rate and --branch-copy-rate are read again; all else needs a restart.\n\n"
+      "Example:\n  coppiced --root /var/lib/coppice --vmm /usr/local/bin/firecracker");
+}
+
+error wrong(std::string what) {
+  return {errc::invalid_argument, 0, std::move(what)};
+}
+
+result<void> check_combination(const daemon_settings& chosen) {
+  if (chosen.root.empty()) {
+    return wrong("root is not set: give --root, COPPICED_ROOT, or root in the file of --config");
+  }
+  if (chosen.tls.certificate.empty() != chosen.tls.key.empty()) return wrong("tls-cert and tls-key need each other");
+  if (!chosen.tls.ca.empty() && chosen.tls.certificate.empty()) return wrong("tls-client-ca needs tls-cert");
+  return {};
+}
+
+// Adds to `chosen`, which the flags of `app` have been stored in, what environment and file say.
+result<void> read_lower_layers(CLI::App& app, daemon_settings& chosen) {
+  setting_layers layers(app);
+  COPPICE_TRY(layers.apply_environment());
+  if (const char* const file = std::getenv("COPPICED_CONFIG"); file != nullptr && chosen.config_file.empty()) {
+    chosen.config_file = file;
+  }
+  if (!chosen.config_file.empty()) COPPICE_TRY(layers.apply_file(chosen.config_file));
+  COPPICE_TRY(check_combination(chosen));
+  auto address = parse_listen_address(chosen.listen);
+  if (!address.ok()) return std::move(address).error();
+  chosen.address = *std::move(address);
+  chosen.effective = layers.effective();
+  return {};
+}
+
+}  // namespace
+
+std::variant<daemon_settings, int> parse_daemon_settings(int argc, const char* const* argv, std::ostream& out,
+                                                         std::ostream& err) {
+  daemon_settings chosen;
+  CLI::App app("Branches running microVMs: the daemon of one host.", "coppiced");
+  add_options(app, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& failure) {
-    return app.exit(failure) == 0 ? 0 : 2;
+    return app.exit(failure, out, err) == 0 ? 0 : 2;
   }
-  auto address = parse_listen_address(chosen.listen);
-  if (!address.ok()) {
-    std::cerr << "coppiced: " << address.error().message() << std::endl;
+  if (const auto read = read_lower_layers(app, chosen); !read.ok()) {
+    err << "coppiced: " << read.error().message() << std::endl;
     return 2;
   }
-  chosen.address = *std::move(address);
   return chosen;
+}
+
+result<daemon_settings> read_daemon_settings(int argc, const char* const* argv) {
+  daemon_settings chosen;
+  CLI::App app("", "coppiced");
+  add_options(app, chosen);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& failure) {
+    return wrong(failure.what());
+  }
+  COPPICE_TRY(read_lower_layers(app, chosen));
+  return chosen;
+}
+
+std::vector<std::string> changes_that_need_a_restart(const daemon_settings& before, const daemon_settings& after) {
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < before.effective.size() && i < after.effective.size(); ++i) {
+    const auto& name = before.effective[i].name;
+    if (name == "copy-rate" || name == "branch-copy-rate") continue;
+    if (before.effective[i].value != after.effective[i].value) names.push_back(name);
+  }
+  return names;
 }
 
 result<api_server_options> secure_options(const daemon_settings& settings) {

@@ -1,13 +1,15 @@
-// What coppiced is told on its command line, and whether that is safe to serve.
+// What coppiced is told by its command line, environment and configuration file, and whether that is safe to serve.
 #pragma once
 
 #include <cstdint>
+#include <ostream>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "api/server.hpp"
 #include "cli/listen_address.hpp"
+#include "cli/setting_layers.hpp"
 
 namespace coppice {
 
@@ -27,10 +29,20 @@ struct daemon_settings {
   std::string audit_log;  // empty: none
   std::uint64_t audit_log_bytes = 64 * mib;
   std::vector<std::string> allowed_paths;
+  std::string config_file;  // empty: none
+  bool check_config = false;
+  std::vector<effective_setting> effective;  // all of the above that may stand in a file, and where each comes from
 };
 
 // The settings; or, after printing help, a version or what is wrong, the exit code.
-std::variant<daemon_settings, int> parse_daemon_settings(int argc, const char* const* argv);
+std::variant<daemon_settings, int> parse_daemon_settings(int argc, const char* const* argv, std::ostream& out,
+                                                         std::ostream& err);
+
+// The same once more, e.g. because the file has changed; prints nothing. Errors: invalid_argument, not_found, io.
+result<daemon_settings> read_daemon_settings(int argc, const char* const* argv);
+
+// Names of the settings that differ between the two, but for those that can change while the daemon runs.
+std::vector<std::string> changes_that_need_a_restart(const daemon_settings& before, const daemon_settings& after);
 
 // Tokens, TLS and allowed paths of the API, as the settings say. Without --allow-path any path is allowed, but only
 // where none but local callers without tokens come. Errors: invalid_argument (a file that can't be used; an address

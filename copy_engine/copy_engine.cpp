@@ -161,6 +161,13 @@ class engine final : public copy_engine {
  public:
   explicit engine(std::shared_ptr<engine_threads> threads) : threads_(std::move(threads)) {}
 
+  void set_rates(const copy_rates& rates) override {
+    threads_->host_limit.set(rates.host_bytes_per_second, engine_clock::now());
+    for (const auto& copier : threads_->copiers) {  // also wakes those that wait for what the old limits said
+      copier->post([to = copier.get(), rates] { to->set_branch_rate(rates.branch_bytes_per_second); });
+    }
+  }
+
   result<std::unique_ptr<protected_memory>> attach(uffd_handover handover,
                                                    std::shared_ptr<guest_memory> memory) override {
     COPPICE_TRY(check_regions(handover.regions, memory->size()));
@@ -204,14 +211,14 @@ result<std::unique_ptr<copy_engine>> create_copy_engine(const copy_engine_option
     return error{errc::invalid_argument, 0,
                  "the copy engine needs at least one copy thread and one page of bounce memory"};
   }
-  auto threads = std::make_shared<engine_threads>(options.host_bytes_per_second);
+  auto threads = std::make_shared<engine_threads>(options.rates.host_bytes_per_second);
   threads->max_epochs_per_vm = options.max_epochs_per_vm;
   auto faults = fault_thread::start(options, threads->counters);
   if (!faults) return std::move(faults).error();
   threads->faults = std::move(*faults);
   for (unsigned i = 0; i < options.copy_threads; ++i) {
-    auto copier =
-        copy_thread::start(*threads->faults, threads->counters, threads->host_limit, options.branch_bytes_per_second);
+    auto copier = copy_thread::start(*threads->faults, threads->counters, threads->host_limit,
+                                     options.rates.branch_bytes_per_second);
     if (!copier) return std::move(copier).error();
     threads->copiers.push_back(std::move(*copier));
   }

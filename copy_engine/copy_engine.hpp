@@ -75,6 +75,12 @@ struct copy_engine_stats {
 // Upper bounds of the fault service time buckets, in seconds.
 const std::vector<double>& fault_service_bounds();
 
+// Bytes per second that copies may write; 0: no limit.
+struct copy_rates {
+  std::uint64_t host_bytes_per_second = 0;    // all copies together
+  std::uint64_t branch_bytes_per_second = 0;  // each branch
+};
+
 // The seam that actor tests replace by fakes; create_copy_engine() makes the real one.
 class copy_engine {
  public:
@@ -84,14 +90,15 @@ class copy_engine {
   virtual result<std::unique_ptr<protected_memory>> attach(uffd_handover handover,
                                                            std::shared_ptr<guest_memory> memory) = 0;
   virtual copy_engine_stats stats() const = 0;
+  // From now on, also for copies that are under way. Thread-safe.
+  virtual void set_rates(const copy_rates& rates) = 0;
 };
 
 struct copy_engine_options {
   unsigned copy_threads = 1;
   std::uint64_t bounce_bytes = 256 * mib;  // bound of memory that holds captured pages, all branches together
   unsigned max_epochs_per_vm = 8;
-  std::uint64_t host_bytes_per_second = 0;    // that all copies together write; 0: no limit
-  std::uint64_t branch_bytes_per_second = 0;  // the same for each branch
+  copy_rates rates = {};
   // How long a vCPU may wait for bounce memory. Then the disk is too slow for this branch, and the branch is given up.
   std::chrono::milliseconds longest_deferral{200};
 };

@@ -122,6 +122,12 @@ void copy_thread::begin(std::shared_ptr<epoch> branch, unique_fd image, copy_ses
   job->extents = std::move(*extents);
 }
 
+void copy_thread::set_branch_rate(std::uint64_t bytes_per_second) {
+  branch_bytes_per_second_ = bytes_per_second;
+  const auto now = engine_clock::now();
+  for (const auto& job : jobs_) job->limit.set(bytes_per_second, now);
+}
+
 bool copy_thread::may_write_more(const copy_job& job) const noexcept {
   return job.stage == job_stage::copying && !job.failure && !job.bulk_complete() &&
          job.in_flight_bytes < max_in_flight_bytes && job.in_flight.size() < max_in_flight_writes;

@@ -34,6 +34,8 @@ class copy_thread {
   void end(const std::shared_ptr<epoch>& branch, const error& reason, std::function<void()> done);
   // The fault thread has given the branch up: its copy, if it has begun, fails with `reason`.
   void fail_branch(const std::shared_ptr<epoch>& branch, const error& reason);
+  // Of each branch, those being copied included; 0: no limit.
+  void set_branch_rate(std::uint64_t bytes_per_second);
 
  private:
   copy_thread(unique_fd wakeup, fault_thread& faults, engine_counters& counters, rate_limit& host_limit,
@@ -69,7 +71,7 @@ class copy_thread {
   fault_thread& faults_;
   engine_counters& counters_;
   rate_limit& host_limit_;
-  const std::uint64_t branch_bytes_per_second_;
+  std::uint64_t branch_bytes_per_second_;
   io_uring ring_{};
   std::list<std::shared_ptr<copy_job>> jobs_;
   bool stopping_ = false;

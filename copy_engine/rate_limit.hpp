@@ -15,18 +15,30 @@ class rate_limit {
 
   explicit rate_limit(std::uint64_t bytes_per_second) : bytes_per_second_(bytes_per_second) {}
 
+  // From `now` on; what was spent before and is still to be waited for is waited for at the new speed.
+  void set(std::uint64_t bytes_per_second, clock::time_point now) {
+    const std::lock_guard lock(mutex_);
+    if (next_ > now && bytes_per_second_ != 0 && bytes_per_second != 0) {
+      const double scale = static_cast<double>(bytes_per_second_) / static_cast<double>(bytes_per_second);
+      next_ = now + std::chrono::duration_cast<clock::duration>((next_ - now) * scale);
+    } else {
+      next_ = std::min(next_, now);
+    }
+    bytes_per_second_ = bytes_per_second;
+  }
+
   // How long to wait before anything more may be spent; zero: nothing to wait for.
   std::chrono::nanoseconds wait_at(clock::time_point now) {
-    if (bytes_per_second_ == 0) return {};
     const std::lock_guard lock(mutex_);
+    if (bytes_per_second_ == 0) return {};
     return std::max(std::chrono::nanoseconds(next_ - now), std::chrono::nanoseconds(0));
   }
 
   // May go beyond the limit: what follows waits the longer.
   void spend(std::uint64_t bytes, clock::time_point now) {
+    const std::lock_guard lock(mutex_);
     if (bytes_per_second_ == 0) return;
     const double seconds = static_cast<double>(bytes) / static_cast<double>(bytes_per_second_);
-    const std::lock_guard lock(mutex_);
     next_ = std::max(next_, now - credit) +
             std::chrono::duration_cast<clock::duration>(std::chrono::duration<double>(seconds));
   }
@@ -35,8 +47,8 @@ class rate_limit {
   static constexpr std::chrono::milliseconds credit{
       5};  // unused time that may be caught up on: a late wake-up costs none
 
-  const std::uint64_t bytes_per_second_;
   std::mutex mutex_;
+  std::uint64_t bytes_per_second_;
   clock::time_point next_;
 };
 

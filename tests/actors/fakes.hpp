@@ -157,6 +157,7 @@ class fake_engine final : public copy_engine {
     return std::unique_ptr<protected_memory>(std::make_unique<fake_protected_memory>(with_));
   }
   copy_engine_stats stats() const override { return {}; }
+  void set_rates(const copy_rates&) override {}
 
  private:
   world_ptr with_;

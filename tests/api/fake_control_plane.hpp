@@ -120,6 +120,7 @@ class fake_control_plane : public control_plane {
     listeners_.push_back(std::move(listener));
   }
   std::string metrics_text() override { return "# HELP up\nup 1\n"; }
+  void set_copy_rates(const copy_rates&) override {}
   void stop() override { release(); }
 
   void emit(const plane_event& event) {

@@ -8,6 +8,8 @@
 
 #include "api/server.hpp"
 #include "base/file.hpp"
+#include "base/units.hpp"
+#include "cli/commands.hpp"
 #include "cli/exit_codes.hpp"
 #include "cli/listen_address.hpp"
 #include "tests/api/fake_control_plane.hpp"
@@ -62,6 +64,9 @@ TEST_F(coppice_command, help_tells_exit_codes_and_an_example_for_each_command) {
                                                           {"sandbox", "rm"},
                                                           {"branch"},
                                                           {"verify"},
+                                                          {"doctor"},
+                                                          {"top"},
+                                                          {"completion"},
                                                           {"demo"}};
   for (auto words : commands) {
     words.push_back("--help");
@@ -81,7 +86,9 @@ TEST_F(coppice_command, wrong_usage_is_2) {
       {"sandbox", "create", "b1", "-n", "many"},
       {"snapshot", "create", "b1"},
       {"snapshot", "create", "b1", "--kernel", "/k", "--memory", "12Q"},
-      {"demo", "--branches", "0"}};
+      {"demo", "--branches", "0"},
+      {"top", "--interval", "0"},
+      {"completion", "tcsh"}};
   for (const auto& words : wrong) EXPECT_EQ(run(words), exit_usage) << err_;
   server_ = "nowhere";
   EXPECT_EQ(run({"snapshot", "ls"}), exit_usage);
@@ -219,6 +226,25 @@ TEST_F(coppice_command, a_trace_that_cannot_be_written_is_an_error_that_names_it
   EXPECT_EQ(run({"branch", "sb-1", "--mode", "full", "--trace", "/none/trace.json"}), exit_conflict);
   EXPECT_THAT(err_, HasSubstr("no timeline"));
   EXPECT_EQ(run({"branch", "sb-1", "--no-wait", "--trace", "/none/trace.json"}), exit_usage);
+}
+
+TEST_F(coppice_command, on_a_terminal_a_branch_shows_how_much_is_copied) {
+  plane_.branch_status = snapshot_status::writing;
+  snapshot_info step;
+  step.tag = "b1";
+  step.status = snapshot_status::writing;
+  step.copied_pages = mib / page_size;
+  step.total_pages = 64 * mib / page_size;
+  plane_.info_script.push_back(step);
+  step.status = snapshot_status::ready;
+  plane_.info_script.push_back(step);
+  std::ostringstream out;
+  std::ostringstream err;
+  const command_context context{*api_client::create(server_), false, true, out, err};
+  EXPECT_EQ(branch_sandbox(context, {.id = "sb-1", .tag = "b1", .trace_file = {}}), exit_ok) << err.str();
+  EXPECT_THAT(err.str(), HasSubstr("copying b1: 1.0 MiB of 64.0 MiB"));
+  EXPECT_THAT(err.str(), ::testing::EndsWith(" \r")) << "and the line is wiped at the end";
+  EXPECT_THAT(out.str(), HasSubstr("ready"));
 }
 
 TEST_F(coppice_command, a_branch_that_fails_while_it_is_polled_is_1_with_the_reason) {

@@ -136,7 +136,7 @@ TEST_F(copy_engine_test, a_disk_that_the_guest_would_have_to_wait_for_costs_the_
 }
 
 TEST_F(copy_engine_test, a_limit_of_a_branch_is_kept_and_no_page_is_wrong) {
-  START_OR_SKIP(8192, 0, {.branch_bytes_per_second = 64 * mib});
+  START_OR_SKIP(8192, 0, {.rates = {.branch_bytes_per_second = 64 * mib}});
   const auto begin = std::chrono::steady_clock::now();
   auto made = branch("image");
   expect_perfect(made);
@@ -145,7 +145,7 @@ TEST_F(copy_engine_test, a_limit_of_a_branch_is_kept_and_no_page_is_wrong) {
 }
 
 TEST_F(copy_engine_test, a_limit_of_the_host_is_shared_by_all_branches) {
-  START_OR_SKIP(4096, 0, {.host_bytes_per_second = 64 * mib});
+  START_OR_SKIP(4096, 0, {.rates = {.host_bytes_per_second = 64 * mib}});
   const auto begin = std::chrono::steady_clock::now();
   std::vector<running_branch> branches;
   for (int i = 0; i < 3; ++i) branches.push_back(branch("image" + std::to_string(i)));
@@ -156,7 +156,7 @@ TEST_F(copy_engine_test, a_limit_of_the_host_is_shared_by_all_branches) {
 
 TEST_F(copy_engine_test, a_limit_of_the_host_starves_no_branch) {
   constexpr std::size_t pages = 8192;
-  START_OR_SKIP(pages, 0, {.host_bytes_per_second = 32 * mib});
+  START_OR_SKIP(pages, 0, {.rates = {.host_bytes_per_second = 32 * mib}});
   while (vm->steps() < 12 * pages) ASSERT_TRUE(vm->runs());  // nearly every page is written
   auto first = branch("first");
   auto second = branch("second");
@@ -166,6 +166,30 @@ TEST_F(copy_engine_test, a_limit_of_the_host_starves_no_branch) {
   vm->resume();
   expect_perfect(first);
   expect_perfect(second);
+}
+
+// At a byte a second, either limit alone would have the copy wait for days.
+TEST_F(copy_engine_test, a_limit_that_is_lifted_frees_copies_that_wait_for_it) {
+  for (const copy_rates& rates : {copy_rates{.host_bytes_per_second = 1}, copy_rates{.branch_bytes_per_second = 1}}) {
+    START_OR_SKIP(8192, 0, {.rates = rates});
+    auto made = branch("image");
+    const auto deadline = std::chrono::steady_clock::now() + patience;
+    while (engine->stats().written_bytes == 0) ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+    engine->set_rates({});
+    expect_perfect(made);
+    made.session.reset();
+    memory.reset();
+  }
+}
+
+TEST_F(copy_engine_test, a_limit_that_is_set_later_is_kept) {
+  START_OR_SKIP(8192);
+  engine->set_rates({.host_bytes_per_second = 64 * mib, .branch_bytes_per_second = 64 * mib});
+  const auto begin = std::chrono::steady_clock::now();
+  auto made = branch("image");
+  expect_perfect(made);
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  expect_within_limit(took.count(), 64 * mib);
 }
 
 TEST_F(copy_engine_test, a_guest_that_dies_fails_its_branches) {

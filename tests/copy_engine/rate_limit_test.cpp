@@ -42,5 +42,19 @@ TEST(rate_limit_test, many_small_pieces_wait_as_long_as_a_large_one) {
   EXPECT_LE(now - noon, milliseconds(1000));
 }
 
+TEST(rate_limit_test, a_new_limit_counts_for_what_is_still_waited_for) {
+  rate_limit limit(1'000'000);
+  limit.spend(500'000, noon);
+  limit.set(2'000'000, noon);
+  EXPECT_EQ(limit.wait_at(noon), std::chrono::microseconds(247'500)) << "half of 495 ms";
+  limit.set(0, noon);
+  EXPECT_EQ(limit.wait_at(noon).count(), 0);
+  limit.spend(1'000'000, noon);
+  limit.set(1'000'000, noon);
+  EXPECT_EQ(limit.wait_at(noon).count(), 0) << "what was spent without a limit costs nothing later";
+  limit.spend(1'000'000, noon);
+  EXPECT_GE(limit.wait_at(noon), milliseconds(990));
+}
+
 }  // namespace
 }  // namespace coppice

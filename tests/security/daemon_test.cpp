@@ -98,6 +98,46 @@ TEST_F(secure_daemon, reads_its_tokens_again_at_sighup_and_keeps_the_old_ones_if
   EXPECT_NE(cli(url, list).exit_code, 0);
 }
 
+TEST_F(secure_daemon, reads_its_limits_again_at_sighup_and_keeps_the_old_ones_if_the_file_is_wrong) {
+  write("toml", "listen = \"127.0.0.1:0\"\nbranch-copy-rate = 1\n");
+  const auto url = start({"--config", file("toml")});
+  ASSERT_FALSE(url.empty()) << daemon_->output();
+  const std::vector<std::string> create{"snapshot", "create", "base", "--kernel", journal_kernel.string(),
+                                        "--memory", "64M"};
+  ASSERT_EQ(cli(url, create).exit_code, 0) << daemon_->output();
+  const auto client = api_client::create(url);
+  const auto made = client->post("/v1/sandboxes", {{"snapshot_tag", "base"}, {"n", 1}});
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  const auto path = "/v1/sandboxes/" + made->at(0).at("id").get<std::string>() + "/branch";
+  ASSERT_TRUE(client->post(path, {{"mode", "live"}, {"tag", "slow"}, {"wait", false}}).ok());
+
+  write("toml", "branch-copy-rate = \"fast\"\n");
+  daemon_->signal(SIGHUP);
+  ASSERT_TRUE(daemon_->wait_for_output("the old limits stay: " + file("toml") + ":1: --branch-copy-rate"));
+  EXPECT_EQ(client->get("/v1/snapshots/slow/info")->at("status"), "writing") << "at a byte a second";
+  write("toml", "branch-copy-rate = 0\nbounce-memory = \"1M\"\n");
+  daemon_->signal(SIGHUP);
+  ASSERT_TRUE(daemon_->wait_for_output("limits read again"));
+  ASSERT_TRUE(daemon_->wait_for_output("bounce-memory has changed: that needs a restart")) << daemon_->output();
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  while (client->get("/v1/snapshots/slow/info")->at("status") != "ready") {
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << daemon_->output();
+  }
+}
+
+TEST_F(secure_daemon, checks_its_configuration_and_ends) {
+  write("toml", "root = \"" + file("root") + "\"\nlisten = \"127.0.0.1:8889\"\n");
+  const auto good = run_program(coppiced, {"--check-config", "--config", file("toml")});
+  EXPECT_EQ(good.exit_code, 0) << good.output;
+  EXPECT_TRUE(good.output.ends_with("\nok\n")) << good.output;
+  EXPECT_NE(good.output.find("listen = \"127.0.0.1:8889\"  # file\n"), std::string::npos) << good.output;
+  write("toml", "root = \"" + file("root") + "\"\ntoken-file = \"/nowhere/tokens\"\n");
+  const auto bad = run_program(coppiced, {"--check-config", "--config", file("toml")});
+  EXPECT_EQ(bad.exit_code, 2);
+  EXPECT_NE(bad.output.find("/nowhere/tokens"), std::string::npos) << bad.output;
+  EXPECT_FALSE(std::filesystem::exists(file("root")));
+}
+
 TEST_F(secure_daemon, serves_a_unix_socket_and_takes_its_token_from_the_environment) {
   const auto url = start({"--listen", "unix:" + file("api.sock"), "--token-file", file("tokens")});
   ASSERT_EQ(url, "unix:" + file("api.sock")) << daemon_->output();

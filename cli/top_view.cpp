@@ -1,0 +1,175 @@
+#include "cli/top_view.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <map>
+#include <sstream>
+#include <tuple>
+
+#include "base/units.hpp"
+#include "cli/table.hpp"
+
+namespace coppice {
+namespace {
+
+using nlohmann::json;
+
+std::string formatted(const char* format, double value) {
+  std::array<char, 64> text{};
+  std::snprintf(text.data(), text.size(), format, value);  // NOLINT: bounded
+  return text.data();
+}
+
+std::string whole(double value) {
+  return formatted("%.0f", value);
+}
+std::string bytes(double value) {
+  return format_bytes(static_cast<std::uint64_t>(std::max(value, 0.0)));
+}
+std::string milliseconds(double seconds) {
+  return formatted("%.2f ms", seconds * 1000);
+}
+
+std::string text_of(const json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : "-";
+}
+double number_of(const json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_number() ? found->get<double>() : 0;
+}
+
+// Two readings of one daemon, or the first alone.
+class comparison {
+ public:
+  comparison(const top_reading& now, const top_reading* before) : now_(now), before_(before) {}
+
+  // How much a counter grew per second; "-" if that can't be told yet.
+  std::string per_second(const char* counter, const metric_samples::labels& labels,
+                         std::string (*shown)(double)) const {
+    return before_ == nullptr ? "-" : shown(growth(counter, labels) / seconds()) + "/s";
+  }
+  double growth(const char* counter, const metric_samples::labels& labels) const {
+    if (before_ == nullptr) return 0;
+    return std::max(0.0, now_.metrics.sum(counter, labels) - before_->metrics.sum(counter, labels));
+  }
+
+ private:
+  double seconds() const { return std::max(0.001, std::chrono::duration<double>(now_.when - before_->when).count()); }
+
+  const top_reading& now_;
+  const top_reading* const before_;
+};
+
+std::string first_line(const top_reading& now) {
+  const auto vmm = now.version.value("vmm", json::object());
+  const double started = now.metrics.sum("process_start_time_seconds");
+  return "coppiced " + text_of(now.version, "version") + "  up " +
+         (started > 0 ? age_since(static_cast<std::uint64_t>(started)) : "-") + "  " + now.url + "  " +
+         text_of(vmm, "name") + " " + text_of(vmm, "version") + (vmm.value("live", false) ? "" : ", no live branches");
+}
+
+std::string sandbox_line(const top_reading& now) {
+  std::map<std::string, unsigned> states;
+  for (const json& sandbox : now.sandboxes) ++states[text_of(sandbox, "state")];
+  std::string line = "sandboxes  " + std::to_string(now.sandboxes.size());
+  for (const auto& [state, count] : states) line += ", " + std::to_string(count) + " " + state;
+  return line;
+}
+
+std::string branch_line(const top_reading& now, const comparison& change) {
+  const auto ended = [&](const char* outcome) {
+    return whole(now.metrics.sum("coppice_branches_total", {{"outcome", outcome}}));
+  };
+  return "branches   " + whole(now.metrics.sum("coppice_branches_in_flight")) + " in flight, " +
+         change.per_second("coppice_branches_total", {}, [](double rate) { return formatted("%.1f", rate); }) + ", " +
+         ended("ready") + " ready, " + ended("failed") + " failed";
+}
+
+std::string copy_line(const top_reading& now, const comparison& change) {
+  return "copies     " + change.per_second("coppice_written_bytes_total", {}, bytes) + ", " +
+         bytes(now.metrics.sum("coppice_written_bytes_total")) + " written, " +
+         bytes(now.metrics.sum("coppice_copied_bytes_total", {{"source", "captured"}})) + " captured at faults";
+}
+
+std::string pause_line(const top_reading& now) {
+  std::string line = "pauses     ";
+  std::string separator;
+  for (const char* mode : {"live", "full", "diff"}) {
+    const metric_samples::labels labels{{"mode", mode}};
+    const auto median = now.metrics.quantile("coppice_branch_pause_seconds", 0.5, labels);
+    const auto high = now.metrics.quantile("coppice_branch_pause_seconds", 0.99, labels);
+    if (!median || !high) continue;
+    line += separator + mode + " p50 " + milliseconds(*median) + ", p99 " + milliseconds(*high);
+    separator = "; ";
+  }
+  return separator.empty() ? line + "none yet" : line;
+}
+
+// What is being copied of a sandbox: "b1 34%".
+std::string copies_of(const std::string& sandbox, const json& snapshots) {
+  std::string list;
+  for (const json& snapshot : snapshots) {
+    if (text_of(snapshot, "status") != "writing" || text_of(snapshot, "branched_from") != sandbox) continue;
+    const auto progress = snapshot.value("progress", json::object());
+    const double total = number_of(progress, "total_pages");
+    list += (list.empty() ? "" : ", ") + text_of(snapshot, "tag");
+    if (total > 0) list += " " + whole(100 * number_of(progress, "copied_pages") / total) + "%";
+  }
+  return list.empty() ? "-" : list;
+}
+
+std::string last_pause(const top_reading& now, const std::string& sandbox) {
+  double seconds = 0;
+  for (const char* step : {"pause", "snapshot", "rearm", "resume"}) {
+    seconds += now.metrics.sum("coppice_sandbox_last_branch_step_seconds", {{"sandbox", sandbox}, {"step", step}});
+  }
+  return seconds > 0 ? milliseconds(seconds) : "-";
+}
+
+struct busy_sandbox {
+  const json* info = nullptr;
+  bool is_branching = false;
+  double recent = 0;  // branches since the reading before
+  double branches = 0;
+};
+
+std::vector<busy_sandbox> busiest_first(const top_reading& now, const comparison& change) {
+  std::vector<busy_sandbox> all;
+  for (const json& each : now.sandboxes) {
+    const std::string id = text_of(each, "id");
+    const bool is_branching = text_of(each, "state") == "branching" || copies_of(id, now.snapshots) != "-";
+    all.push_back({&each, is_branching, change.growth("coppice_sandbox_branches_total", {{"sandbox", id}}),
+                   number_of(each, "branch_count")});
+  }
+  std::ranges::stable_sort(all, [](const busy_sandbox& left, const busy_sandbox& right) {
+    return std::tuple(left.is_branching, left.recent, left.branches) >
+           std::tuple(right.is_branching, right.recent, right.branches);
+  });
+  return all;
+}
+
+}  // namespace
+
+std::vector<std::string> top_lines(const top_reading& now, const top_reading* before) {
+  const comparison change(now, before);
+  std::vector<std::string> lines = {first_line(now),        sandbox_line(now), branch_line(now, change),
+                                    copy_line(now, change), pause_line(now),   ""};
+  std::vector<std::vector<std::string>> rows = {
+      {"SANDBOX", "STATE", "BRANCHES", "NEW", "LAST PAUSE", "COPYING", "MEMORY", "SNAPSHOT", "AGE"}};
+  for (const busy_sandbox& each : busiest_first(now, change)) {
+    const std::string id = text_of(*each.info, "id");
+    rows.push_back({id, text_of(*each.info, "state"), whole(each.branches),
+                    before == nullptr ? "-" : whole(each.recent), last_pause(now, id), copies_of(id, now.snapshots),
+                    bytes(number_of(*each.info, "memory_bytes")), text_of(*each.info, "snapshot_tag"),
+                    age_since(static_cast<std::uint64_t>(number_of(*each.info, "created_at_unix")))});
+  }
+  std::ostringstream table;
+  print_table(table, rows);
+  std::istringstream text(table.str());
+  for (std::string line; std::getline(text, line);) lines.push_back(std::move(line));
+  return lines;
+}
+
+}  // namespace coppice
