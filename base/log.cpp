@@ -1,9 +1,10 @@
 #include "base/log.hpp"
 
 #include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <unistd.h>
 
 #include "base/json_string.hpp"
+#include "base/patient_log_sink.hpp"
 
 namespace coppice {
 namespace {
@@ -46,7 +47,7 @@ class json_formatter final : public spdlog::formatter {
 }  // namespace
 
 void log_to_stderr(const std::string& program, const std::string& level, log_format format) {
-  auto logger = spdlog::stderr_logger_mt(program);
+  auto logger = std::make_shared<spdlog::logger>(program, std::make_shared<patient_log_sink>(STDERR_FILENO));
   if (format == log_format::json)
     logger->set_formatter(make_json_formatter());
   else

@@ -18,7 +18,8 @@ enum class log_format {
   json,   // an object a line: time, level, program, message, and the fields of log_with()
 };
 
-// Sends the process's log to stderr with UTC microsecond time stamps. `level`: trace, debug, info, warn, err.
+// Sends the process's log to stderr with UTC microsecond time stamps, without ever waiting for whoever reads it.
+// `level`: trace, debug, info, warn, err.
 void log_to_stderr(const std::string& program, const std::string& level, log_format format = log_format::human);
 
 // A value beside the message, for programs that read logs. Its name is a plain word.
