@@ -16,6 +16,7 @@
 #include "base/log.hpp"
 #include "base/units.hpp"
 #include "cli/daemon_settings.hpp"
+#include "cli/service_notifier.hpp"
 #include "metrics/metrics.hpp"
 
 namespace coppice {
@@ -63,7 +64,7 @@ std::string shown_address(const daemon_settings& chosen, const api_server& serve
 }
 
 // Serves until SIGTERM or SIGINT, which the caller has blocked.
-int serve(const daemon_settings& chosen, const sigset_t& signals) {
+int serve(const daemon_settings& chosen, const service_environment& environment, const sigset_t& signals) {
   log_to_stderr("coppiced", chosen.log_level, chosen.log_format == "json" ? log_format::json : log_format::human);
   auto serving = secure_options(chosen);
   if (!serving.ok()) return fail(serving.error());
@@ -90,9 +91,13 @@ int serve(const daemon_settings& chosen, const sigset_t& signals) {
     return fail(server.error());
   }
   if (chosen.insecure_listen) spdlog::warn("--insecure-listen: whoever can connect can do anything");
-  spdlog::info("listening on {}", shown_address(chosen, **server));
+  const std::string listening = "listening on " + shown_address(chosen, **server);
+  spdlog::info(listening);
   spdlog::default_logger()->flush();
+  service_notifier notifier(environment);
+  notifier.ready(listening, **plane);
   wait_for_the_end(chosen, **server, signals);
+  notifier.stopping();
   (*server)->begin_stop();
   (*plane)->stop();
   (*server)->stop(answer_grace);
@@ -124,6 +129,7 @@ int run(int argc, char** argv) {
   auto chosen = std::get<daemon_settings>(std::move(parsed));
   if (chosen.vmm.empty()) chosen.vmm = vmm_beside_this_program();
   raise_descriptor_limit();
+  const auto environment = service_environment::take();
   sigset_t signals;
   ::sigemptyset(&signals);
   ::sigaddset(&signals, SIGTERM);
@@ -131,7 +137,7 @@ int run(int argc, char** argv) {
   ::sigaddset(&signals, SIGHUP);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread starts: all inherit it
   ::signal(SIGPIPE, SIG_IGN);
-  return serve(chosen, signals);
+  return serve(chosen, environment, signals);
 }
 
 }  // namespace
