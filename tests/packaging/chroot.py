@@ -21,6 +21,7 @@ def enter_namespaces() -> None:
     """Starts this program anew where its mounts and processes end with it. Returns in that second life."""
     if os.environ.get("COPPICE_IN_NAMESPACES"):
         subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+        subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)  # of the processes that are seen here
         return
     os.environ["COPPICE_IN_NAMESPACES"] = "1"
     os.execvp("unshare", ["unshare", "--mount", "--pid", "--fork", "--kill-child", sys.executable, *sys.argv])
@@ -52,11 +53,7 @@ class Chroot:
             self._bootstrap(base)
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="coppice-chroot-", dir="/var/tmp"))
         subprocess.run(["tar", "-xpf", base, "-C", self.root], check=True)
-        archives = cache / "archives"
-        archives.mkdir(exist_ok=True)
-        self._mount("proc", "proc", "proc")
-        self._mount("dev/shm", "tmpfs", "tmpfs")
-        self._mount("var/cache/apt/archives", archives, None)
+        self._mount_all()
 
     def _bootstrap(self, base: pathlib.Path) -> None:
         shutil.rmtree(self.cache, ignore_errors=True)
@@ -74,6 +71,17 @@ class Chroot:
         subprocess.run(["tar", "-cpf", partial, "-C", tree, "."], check=True)
         partial.rename(base)
         shutil.rmtree(tree)
+
+    def _mount_all(self) -> None:
+        archives = self.cache / "archives"
+        archives.mkdir(exist_ok=True)
+        self._mount("proc", "proc", "proc")
+        self._mount("dev/shm", "tmpfs", "tmpfs")
+        self._mount("var/cache/apt/archives", archives, None)
+
+    def _unmount_all(self) -> None:
+        for place in ("var/cache/apt/archives", "dev/shm", "proc"):
+            subprocess.run(["umount", "--lazy", self.root / place])
 
     def _mount(self, place: str, source, kind) -> None:
         (self.root / place).mkdir(parents=True, exist_ok=True)
@@ -116,7 +124,15 @@ class Chroot:
                     return True
         return False
 
+    def boot(self, limit: float) -> None:
+        """Boots the system in a container of its own, until it powers itself off. Raises after `limit` seconds."""
+        devices = [f"--bind=/dev/{name}" for name in DEVICES if os.path.exists(f"/dev/{name}")]
+        self._unmount_all()  # systemd-nspawn would take these for its own
+        subprocess.run(["systemd-nspawn", "--quiet", "--directory", self.root, "--boot", "--register=no", "--keep-unit",
+                        "--console=pipe", *devices], timeout=limit, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
+        self._mount_all()
+
     def remove(self) -> None:
-        for place in ("var/cache/apt/archives", "dev/shm", "proc"):
-            subprocess.run(["umount", "--lazy", self.root / place])
+        self._unmount_all()
         shutil.rmtree(self.root, ignore_errors=True)
