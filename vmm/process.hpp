@@ -21,7 +21,8 @@ struct process_spec {
   std::filesystem::path log_file;      // receives stdout and stderr, appended; created if missing
 };
 
-// One child. Move-only; the destructor kills and reaps it. One thread at a time, except kill(), which any may call.
+// One child; when memory runs out, the kernel takes it before us. Move-only; the destructor kills and reaps it. One
+// thread at a time, except kill(), which any may call.
 class child_process {
  public:
   child_process(pid_t pid, unique_fd pidfd) noexcept : pid_(pid), pidfd_(std::move(pidfd)) {}

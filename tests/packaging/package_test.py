@@ -80,6 +80,7 @@ coppice verify probe-branch
 coppice sandbox create probe-branch
 systemctl reload coppiced
 daemon=$(systemctl show -p MainPID --value coppiced)
+test "$(cat /proc/$(pidof -s coppice-vmm)/oom_score_adj)" -gt "$(cat /proc/$daemon/oom_score_adj)"
 dpkg -i /root/coppice.deb
 test "$(systemctl show -p MainPID --value coppiced)" = "$daemon"  # no upgrade ends VMs
 systemctl restart coppiced
