@@ -50,7 +50,7 @@ void add_snapshot_commands(CLI::App& app, command_line& line) {
   CLI::App* group = add(app, "snapshot", "Snapshots: create, list, verify, remove", "coppice snapshot ls");
   group->require_subcommand(1);
   CLI::App* create = add(*group, "create", "Boot a kernel and take its snapshot",
-                         "coppice snapshot create base --kernel build/release/vmm/guest/journal.elf --memory 256M");
+                         "coppice snapshot create base --kernel /usr/share/coppice/journal.elf --memory 256M");
   create->add_option("TAG", line.create.tag, "Name of the snapshot")->required();
   create->add_option("--kernel", line.create.kernel, "ELF kernel, read by the daemon")->required();
   create->add_option("--memory", line.memory, "RAM, e.g. 256M or 1G")->capture_default_str()->check(is_size());
@@ -139,8 +139,8 @@ void add_demo_command(CLI::App& app, command_line& line) {
           "coppice demo --branches 10 --json demo.json");
   demo->add_option("--json", line.demo.json_file, "Write the results to this file, too");
   demo->add_option("--root", line.demo.root, "Folder for the temporary root; a real disk (default: $TMPDIR, /var/tmp)");
-  demo->add_option("--vmm", line.demo.vmm, "VMM binary (default: the coppice-vmm of this build)");
-  demo->add_option("--kernel", line.demo.kernel, "Journal guest (default: the journal.elf of this build)");
+  demo->add_option("--vmm", line.demo.vmm, "VMM binary (default: the coppice-vmm beside this program)");
+  demo->add_option("--kernel", line.demo.kernel, "Journal guest (default: the one that comes with this program)");
   demo->add_option("--boot-args", line.demo.boot_args, "Command line of the guest")->capture_default_str();
   demo->add_option("--branches", line.demo.branches, "Live branches")
       ->capture_default_str()

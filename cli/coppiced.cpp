@@ -16,6 +16,7 @@
 #include "base/units.hpp"
 #include "cli/check_config.hpp"
 #include "cli/daemon_settings.hpp"
+#include "cli/service_notifier.hpp"
 #include "cli/vmm_path.hpp"
 #include "metrics/metrics.hpp"
 
@@ -87,7 +88,7 @@ std::string shown_address(const daemon_settings& chosen, const api_server& serve
 }
 
 // Serves until SIGTERM or SIGINT, which the caller has blocked.
-int serve(const configuration& from, const sigset_t& signals) {
+int serve(const configuration& from, const service_environment& environment, const sigset_t& signals) {
   const daemon_settings& chosen = from.started_with;
   log_to_stderr("coppiced", chosen.log_level, chosen.log_format == "json" ? log_format::json : log_format::human);
   auto serving = secure_options(chosen);
@@ -114,9 +115,13 @@ int serve(const configuration& from, const sigset_t& signals) {
     return fail(server.error());
   }
   if (chosen.insecure_listen) spdlog::warn("--insecure-listen: whoever can connect can do anything");
-  spdlog::info("listening on {}", shown_address(chosen, **server));
+  const std::string listening = "listening on " + shown_address(chosen, **server);
+  spdlog::info(listening);
   spdlog::default_logger()->flush();
+  service_notifier notifier(environment);
+  notifier.ready(listening, **plane);
   wait_for_the_end(from, **plane, **server, signals);
+  notifier.stopping();
   (*server)->begin_stop();
   (*plane)->stop();
   (*server)->stop(answer_grace);
@@ -151,6 +156,7 @@ int run(int argc, char** argv) {
   if (chosen.vmm.empty()) chosen.vmm = vmm_beside_this_program();
   if (chosen.check_config) return check(chosen);
   raise_descriptor_limit();
+  const auto environment = service_environment::take();
   sigset_t signals;
   ::sigemptyset(&signals);
   ::sigaddset(&signals, SIGTERM);
@@ -158,7 +164,7 @@ int run(int argc, char** argv) {
   ::sigaddset(&signals, SIGHUP);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread starts: all inherit it
   ::signal(SIGPIPE, SIG_IGN);
-  return serve({chosen, argc, argv}, signals);
+  return serve({chosen, argc, argv}, environment, signals);
 }
 
 }  // namespace

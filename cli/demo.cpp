@@ -92,6 +92,14 @@ fs::path default_parent() {
   return usable && static_cast<long>(info.f_type) != tmpfs_magic ? fs::path(from_environment) : fs::path("/var/tmp");
 }
 
+// Where installing puts it beside the programs, else where the build does.
+fs::path journal_guest() {
+  std::error_code failure;
+  const fs::path prefix = fs::read_symlink("/proc/self/exe", failure).parent_path().parent_path();
+  const fs::path installed = prefix / "share" / "coppice" / "journal.elf";
+  return fs::exists(installed, failure) ? installed : prefix / "vmm" / "guest" / "journal.elf";
+}
+
 std::string milliseconds(std::uint64_t microseconds) {
   char text[32];
   std::snprintf(text, sizeof text, "%.2f ms", static_cast<double>(microseconds) / 1000);  // NOLINT: bounded
@@ -191,10 +199,7 @@ result<void> demo::boot() {
   if (!version.ok()) return std::move(version).error();
   const json vmm = version->value("vmm", json::object());
   results_.vmm = vmm.value("name", "?") + " " + vmm.value("version", "?");
-  std::error_code failure;
-  const fs::path here = fs::read_symlink("/proc/self/exe", failure).parent_path();
-  const fs::path kernel =
-      options_.kernel.empty() ? here.parent_path() / "vmm" / "guest" / "journal.elf" : fs::absolute(options_.kernel);
+  const fs::path kernel = options_.kernel.empty() ? journal_guest() : fs::absolute(options_.kernel);
   err_ << "booting the journal guest, " << format_bytes(options_.memory_bytes) << ", in " << results_.vmm << std::endl;
   auto base = client_->post("/v1/snapshots", {{"tag", "base"},
                                               {"kernel", kernel.string()},

@@ -8,10 +8,10 @@
 namespace coppice {
 
 struct demo_options {
-  std::string json_file;                               // empty: none
-  std::string root;                                    // empty: $TMPDIR if that is a disk, else /var/tmp
-  std::string vmm;                                     // empty: the daemon's default
-  std::string kernel;                                  // empty: ../vmm/guest/journal.elf beside this program's folder
+  std::string json_file;  // empty: none
+  std::string root;       // empty: $TMPDIR if that is a disk, else /var/tmp
+  std::string vmm;        // empty: the daemon's default
+  std::string kernel;     // empty: the journal.elf that is installed or built with this program
   std::string boot_args = "journal.threshold_us=200";  // stalls from 0.2 ms on are seen
   unsigned branches = 10;
   unsigned children = 4;

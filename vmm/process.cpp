@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 
+#include "base/file.hpp"
 #include "base/log.hpp"
 
 extern char** environ;
@@ -112,6 +114,18 @@ int read_exec_error(int fd) {
   return got == static_cast<ssize_t>(sizeof reason) ? reason : 0;
 }
 
+// The kernel counts guest RAM against the daemon, too, which maps it. Where memory runs out a VM is to go, not the
+// daemon of all of them: its score is raised by what all RAM may count for (proc(5), oom_score_adj). Best effort.
+void let_it_go_first(pid_t pid) {
+  constexpr int most = 1000;
+  constexpr int share_of_all_ram = 900;
+  const auto own = read_text_file("/proc/self/oom_score_adj");
+  const auto file = open_file("/proc/" + std::to_string(pid) + "/oom_score_adj", O_WRONLY);
+  if (!own || !file) return;
+  const auto score = std::to_string(std::min(most, std::atoi(own->c_str()) + share_of_all_ram));
+  if (::write(file->get(), score.data(), score.size()) < 0) spdlog::debug("oom_score_adj of {}: errno {}", pid, errno);
+}
+
 }  // namespace
 
 result<child_process> spawn_process(const process_spec& spec) {
@@ -157,6 +171,7 @@ result<child_process> spawn_process(const process_spec& spec) {
     }
     return exec_errno != 0 ? errno_error("start " + binary, exec_errno) : errno_error("pidfd_open", pidfd_errno);
   }
+  let_it_go_first(pid);
   return child_process(pid, std::move(pidfd));
 }
 

@@ -22,7 +22,8 @@ struct process_spec {
   int network_namespace = -1;          // to run in (a descriptor); -1: ours
 };
 
-// One child. Move-only; the destructor kills and reaps it. One thread at a time, except kill(), which any may call.
+// One child; when memory runs out, the kernel takes it before us. Move-only; the destructor kills and reaps it. One
+// thread at a time, except kill(), which any may call.
 class child_process {
  public:
   child_process(pid_t pid, unique_fd pidfd) noexcept : pid_(pid), pidfd_(std::move(pidfd)) {}

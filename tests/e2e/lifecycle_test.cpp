@@ -3,6 +3,7 @@
 
 #include "base/units.hpp"
 #include "tests/e2e/daemon.hpp"
+#include "tests/support/service_manager.hpp"
 
 namespace coppice::e2e {
 namespace {
@@ -43,6 +44,22 @@ TEST_F(lifecycle_e2e, sigterm_amid_branches_ends_vms_and_removes_staging_within_
   EXPECT_EQ(daemon.process().wait_for_exit(std::chrono::seconds(5)), 0) << daemon.process().output();
   EXPECT_TRUE(processes_naming(daemon.root().string()).empty());
   EXPECT_TRUE(staging(daemon.root()).empty());
+}
+
+TEST_F(lifecycle_e2e, the_service_manager_hears_ready_heartbeats_and_stopping) {
+  fake_service_manager manager;
+  ::setenv("NOTIFY_SOCKET", manager.address().c_str(), 1);
+  ::setenv("WATCHDOG_USEC", "20000", 1);
+  daemon daemon;
+  ::unsetenv("NOTIFY_SOCKET");
+  ::unsetenv("WATCHDOG_USEC");
+  ASSERT_TRUE(daemon.up()) << daemon.process().output();
+  EXPECT_EQ(manager.next(), "READY=1\nSTATUS=listening on " + daemon.api().url());
+  for (int beat = 0; beat < 3; ++beat) EXPECT_EQ(manager.next(), "WATCHDOG=1");
+  daemon.process().signal(SIGTERM);
+  std::optional<std::string> last;
+  while (last != "STOPPING=1") ASSERT_TRUE(last = manager.next());
+  EXPECT_EQ(daemon.process().wait_for_exit(patience), 0) << daemon.process().output();
 }
 
 TEST_F(lifecycle_e2e, no_vm_outlives_a_daemon_that_was_killed_and_the_next_one_cleans_up) {

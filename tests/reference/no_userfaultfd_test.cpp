@@ -1,5 +1,8 @@
 // What a machine that refuses userfaultfd(2) is told.
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
 
 #include "tests/reference/vmm_rig.hpp"
 #include "vmm/unix_listener.hpp"
@@ -23,7 +26,7 @@ TEST_F(no_userfaultfd_test, a_handover_is_refused_with_what_to_do_and_the_guest_
   const auto listening = listen_unix(dir_.path() / "listener");
   ASSERT_TRUE(listening);
   const auto request = api_requests::uffd_wp(dir_.path() / "listener");
-  for (const char* advice : {"userfaultfd", "root", "CAP_SYS_PTRACE", "vm.unprivileged_userfaultfd=1"}) {
+  for (const char* advice : {"root", "CAP_SYS_PTRACE", "/dev/userfaultfd", "vm.unprivileged_userfaultfd=1"}) {
     vm->refuses(request, advice);
   }
   expect_advance(memory());
@@ -38,6 +41,17 @@ TEST_F(no_userfaultfd_test, a_restore_with_pages_on_demand_is_refused_with_what_
   const auto body = R"({"snapshot_path":")" + base.vmstate.string() +
                     R"(","mem_backend":{"backend_type":"Uffd","backend_path":"/nobody"}})";
   child->refuses({"PUT", "/snapshot/load", body}, "vm.unprivileged_userfaultfd=1");
+}
+
+TEST_F(no_userfaultfd_test, a_handover_by_the_device_needs_no_system_call) {
+  if (::access("/dev/userfaultfd", R_OK | W_OK) != 0) GTEST_SKIP() << "no access to /dev/userfaultfd (Linux 6.1)";
+  ::setenv("UFFD_BY_DEVICE", "1", 1);
+  auto vm = boot_on_memfd("vm");
+  ::unsetenv("UFFD_BY_DEVICE");
+  const auto listening = listen_unix(dir_.path() / "listener");
+  ASSERT_TRUE(listening);
+  vm->must(api_requests::uffd_wp(dir_.path() / "listener"));
+  expect_advance(memory());
 }
 
 }  // namespace

@@ -76,6 +76,15 @@ TEST_F(process_test, nothing_is_inherited_and_output_goes_to_the_log) {
   EXPECT_THAT(text, HasSubstr("on stderr"));
 }
 
+TEST_F(process_test, when_memory_runs_out_a_child_goes_before_its_parent) {
+  auto child = spawn({"hang"});
+  ASSERT_TRUE(child);
+  const auto score_of = [](const std::string& pid) {
+    return std::stoi(read_text_file("/proc/" + pid + "/oom_score_adj").value());
+  };
+  EXPECT_EQ(score_of(std::to_string(child->pid())), std::min(1000, score_of("self") + 900));
+}
+
 TEST_F(process_test, the_log_is_appended_to) {
   ASSERT_TRUE(write_text_file(log, "before\n"));
   run({"report"});

@@ -17,16 +17,28 @@
 namespace coppice::reference {
 namespace {
 
-// Features newer than some kernel headers know.
+// Newer than some kernel headers: a feature, and the request of /dev/userfaultfd (Linux 6.1).
 constexpr std::uint64_t wp_unpopulated = 1ULL << 13;
+constexpr unsigned long uffd_ioc_new = _IO(0xAA, 0x00);
+
+// By system call, which needs privileges, or else by the device, which needs access to its file. Without
+// UFFD_USER_MODE_ONLY: KVM's own accesses to guest RAM are the kernel's.
+unique_fd new_uffd() {
+  constexpr int flags = O_CLOEXEC | O_NONBLOCK;
+  unique_fd uffd(static_cast<int>(::syscall(SYS_userfaultfd, flags)));
+  if (uffd || errno != EPERM) return uffd;
+  const unique_fd device(::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
+  if (device) uffd = unique_fd(::ioctl(device.get(), uffd_ioc_new, flags));
+  if (!uffd) errno = EPERM;
+  return uffd;
+}
 
 result<unique_fd> open_uffd(std::uint64_t features) {
-  // No UFFD_USER_MODE_ONLY: KVM's own accesses to guest RAM are the kernel's.
-  unique_fd uffd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
+  unique_fd uffd = new_uffd();
   if (!uffd && errno == EPERM) {
     return error{errc::unsupported, EPERM,
-                 "Failed to create userfaultfd: run the VMM as root or with CAP_SYS_PTRACE, or set "
-                 "sysctl vm.unprivileged_userfaultfd=1 (and let no seccomp filter forbid it)"};
+                 "Failed to create userfaultfd: run the VMM as root or with CAP_SYS_PTRACE, give its user access to "
+                 "/dev/userfaultfd, or set sysctl vm.unprivileged_userfaultfd=1 (and let no seccomp filter forbid it)"};
   }
   if (!uffd) return errno_error("Failed to create userfaultfd");
   uffdio_api api{};
