@@ -51,7 +51,7 @@ class Service:
         user = setting(unit, "User")
         for folder, mode in (("/var/lib/coppice", "0700"), ("/var/log/coppice", "0700"), ("/run/coppice", "0755")):
             system.run("install", "-d", "-o", user, "-g", user, "-m", mode, folder)
-        words = [word for word in setting(unit, "ExecStart").split() if not word.startswith("$")]
+        words = setting(unit, "ExecStart").split()
         groups = f"{user},{setting(unit, 'SupplementaryGroups')}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(str(system.root / "run" / "notify"))
@@ -163,8 +163,8 @@ def the_service_branches_a_guest_live(system: Chroot) -> None:
 
 
 def snapshots_survive_an_upgrade(system: Chroot, newer: pathlib.Path) -> None:
-    settings = system.root / "etc/default/coppiced"
-    settings.write_text('COPPICED_OPTIONS="--log-level debug"\n')
+    settings = system.root / "etc/coppice/coppiced.toml"
+    settings.write_text(settings.read_text() + 'log-level = "debug"\n')
     system.install(newer)
     assert system.run("dpkg-query", "-W", "-f", "${Version}", "coppice") in newer.name
     assert "debug" in settings.read_text(), "a file of the operator's was overwritten"
@@ -178,7 +178,7 @@ def snapshots_survive_an_upgrade(system: Chroot, newer: pathlib.Path) -> None:
 def a_removal_keeps_the_snapshots(system: Chroot) -> None:
     system.run("apt-get", "remove", "-y", "coppice")
     assert (system.root / "var/lib/coppice/snapshots/b1/manifest.json").exists()
-    assert (system.root / "etc/default/coppiced").exists()
+    assert (system.root / "etc/coppice/coppiced.toml").exists()
     assert not (system.root / "usr/bin/coppiced").exists()
 
 
