@@ -60,7 +60,8 @@ result<instance::prepared> instance::prepare(const services& with, const instanc
     ready.network = std::make_shared<const network_namespace>(*std::move(network));
   }
   const int inside = ready.network ? ready.network->fd() : -1;
-  const start_vmm_request request{spec.id, folder.api_socket(), folder.log_file(), live, inside};
+  const int memory_fd = ready.memory ? ready.memory->fd() : -1;
+  const start_vmm_request request{spec.id, folder.api_socket(), folder.log_file(), live, inside, memory_fd};
   auto vmm = with.vmm.start(request, [self, owner](exit_status status) {
     run_in(self, [owner, status] { owner->when_exited(status); });  // it runs in the owner, so the owner lives
   });
@@ -94,10 +95,10 @@ void instance::wait_for_api() {
 
 void instance::load_snapshot() {
   const auto& from = *std::get<restore_spec>(spec_.from).snapshot;
-  // The VMM opens the daemon's memfd by its path in /proc: it runs as the same user, and the daemon outlives it.
+  // The VMM has inherited the memfd. By the daemon's /proc/PID/fd it could not open it where the daemon has a
+  // capability that it lacks (ptrace(2), access mode checking).
   const auto memory =
-      live_ ? std::filesystem::path("/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(memory_->fd()))
-            : from.memory_path();
+      live_ ? std::filesystem::path("/proc/self/fd/" + std::to_string(memory_->fd())) : from.memory_path();
   call(api_requests::load_snapshot(from.vmstate_path(), memory, live_, true, false), load_deadline,
        [this](result<api_reply> answer) {
          if (state_ == instance_state::gone || stopping_) return;

@@ -106,7 +106,8 @@ class local_vmm_host final : public vmm_host {
   result<std::unique_ptr<running_vmm>> start(const start_vmm_request& request, exit_callback on_exit) override {
     COPPICE_TRY(check_socket_path(request.api_socket));
     ::unlink(request.api_socket.c_str());  // Firecracker refuses to start where a file is
-    process_spec spec{options_.binary, options_.extra_args, request.log_file, request.network_namespace};
+    process_spec spec{options_.binary, options_.extra_args, request.log_file, request.network_namespace,
+                      request.memory_fd};
     for (const auto& argument :
          {std::string("--api-sock"), request.api_socket.string(), std::string("--id"), to_instance_id(request.id)})
       spec.arguments.push_back(argument);

@@ -31,6 +31,7 @@ struct child_plan {
   int error_fd;  // CLOEXEC: closed by a successful exec
   pid_t parent;
   int network_namespace;  // -1: the parent's
+  int inherited_fd;       // -1: none
 };
 
 [[noreturn]] void give_up(const child_plan& plan) {
@@ -50,6 +51,7 @@ struct child_plan {
   if (::dup2(plan.null_fd, 0) < 0 || ::dup2(plan.log_fd, 1) < 0 || ::dup2(plan.log_fd, 2) < 0) give_up(plan);
   // By system call: the wrapper came with glibc 2.34 only. Closed at exec, so that the error pipe works up to then.
   if (::syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) != 0) give_up(plan);
+  if (plan.inherited_fd >= 0 && ::fcntl(plan.inherited_fd, F_SETFD, 0) != 0) give_up(plan);
   if (plan.network_namespace >= 0 && ::setns(plan.network_namespace, CLONE_NEWNET) != 0) give_up(plan);
   // What coppiced needs for network namespaces is not for its VMMs. Fails if it isn't there: fine.
   ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, CAP_SYS_ADMIN, 0, 0);
@@ -148,8 +150,8 @@ result<child_process> spawn_process(const process_spec& spec) {
   std::transform(strings.begin(), strings.end(), std::back_inserter(argv), [](auto& text) { return text.data(); });
   argv.push_back(nullptr);
 
-  const child_plan plan{binary.c_str(),   argv.data(), null_fd->get(),        log_fd->get(),
-                        write_end->get(), ::getpid(),  spec.network_namespace};
+  const child_plan plan{binary.c_str(),   argv.data(), null_fd->get(),         log_fd->get(),
+                        write_end->get(), ::getpid(),  spec.network_namespace, spec.inherited_fd};
   pid_t pid = -1;
   int fork_errno = 0;
   {

@@ -20,6 +20,7 @@ struct process_spec {
   std::vector<std::string> arguments;  // without argv[0]
   std::filesystem::path log_file;      // receives stdout and stderr, appended; created if missing
   int network_namespace = -1;          // to run in (a descriptor); -1: ours
+  int inherited_fd = -1;               // stays open, with the same number; -1: none
 };
 
 // One child; when memory runs out, the kernel takes it before us. Move-only; the destructor kills and reaps it. One
@@ -42,10 +43,10 @@ class child_process {
   unique_fd pidfd_;  // empty once reaped or moved from
 };
 
-// Runs `spec` in a session of its own with stdin from /dev/null, default signal handling, nothing blocked, no other
-// descriptor open, and unable to gain privileges (PR_SET_NO_NEW_PRIVS) or to inherit those that only the daemon needs.
-// The process gets SIGKILL when the *thread* that called this ends (PR_SET_PDEATHSIG): call it from one that lives as
-// long as the child may. Returns after the exec. Errors: not_found (no such binary), io.
+// Runs `spec` in a session of its own with stdin from /dev/null, default signal handling, nothing blocked, no
+// descriptor open but `inherited_fd`, and unable to gain privileges (PR_SET_NO_NEW_PRIVS) or to inherit those that only
+// the daemon needs. The process gets SIGKILL when the *thread* that called this ends (PR_SET_PDEATHSIG): call it from
+// one that lives as long as the child may. Returns after the exec. Errors: not_found (no such binary), io.
 result<child_process> spawn_process(const process_spec& spec);
 
 }  // namespace coppice

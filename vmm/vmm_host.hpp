@@ -52,6 +52,7 @@ struct start_vmm_request {
   std::filesystem::path log_file;    // receives stdout and stderr, appended
   bool live = false;                 // will be asked for uffd/wp (a Firecracker then runs with --no-seccomp)
   int network_namespace = -1;        // to run in (a descriptor); -1: the daemon's
+  int memory_fd = -1;                // the VMM gets it with the same number, as /proc/self/fd/NUMBER; -1: none
 };
 
 class vmm_host {

@@ -85,6 +85,21 @@ TEST_F(process_test, when_memory_runs_out_a_child_goes_before_its_parent) {
   EXPECT_EQ(score_of(std::to_string(child->pid())), std::min(1000, score_of("self") + 900));
 }
 
+TEST_F(process_test, one_descriptor_may_be_inherited_with_its_number) {
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  const unique_fd read_end(ends[0]);
+  const unique_fd write_end(ends[1]);
+  process_spec spec{VMM_TEST_CHILD, {"report"}, log};
+  spec.inherited_fd = write_end.get();
+  auto child = spawn_process(spec);
+  ASSERT_TRUE(child) << child.error().message();
+  ASSERT_TRUE(*child->wait(30s));
+  EXPECT_THAT(logged(), HasSubstr("fd " + std::to_string(write_end.get()) + " pipe:"));
+  EXPECT_THAT(logged(), Not(HasSubstr("fd " + std::to_string(read_end.get()) + " pipe:")));
+  EXPECT_NE(::fcntl(write_end.get(), F_GETFD) & FD_CLOEXEC, 0) << "ours is as it was";
+}
+
 TEST_F(process_test, the_log_is_appended_to) {
   ASSERT_TRUE(write_text_file(log, "before\n"));
   run({"report"});
