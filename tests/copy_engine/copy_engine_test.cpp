@@ -172,7 +172,7 @@ TEST_F(copy_engine_test, a_limit_of_the_host_starves_no_branch) {
 TEST_F(copy_engine_test, a_limit_that_is_lifted_frees_copies_that_wait_for_it) {
   for (const copy_rates& rates : {copy_rates{.host_bytes_per_second = 1}, copy_rates{.branch_bytes_per_second = 1}}) {
     START_OR_SKIP(8192, 0, {.rates = rates});
-    auto made = branch("image");
+    auto made = branch("image" + std::to_string(rates.branch_bytes_per_second));
     const auto deadline = std::chrono::steady_clock::now() + patience;
     while (engine->stats().written_bytes == 0) ASSERT_LT(std::chrono::steady_clock::now(), deadline);
     engine->set_rates({});
