@@ -173,7 +173,7 @@ class engine final : public copy_engine {
     COPPICE_TRY(check_regions(handover.regions, memory->size()));
     auto vm = std::make_shared<attached_vm>();
     vm->memory = std::move(memory);
-    vm->uffd = std::move(handover.uffd);
+    vm->uffd = std::make_shared<const unique_fd>(std::move(handover.uffd));
     vm->regions = std::move(handover.regions);
     COPPICE_TRY(run_and_wait(*threads_->faults, [&] { return threads_->faults->attach(vm); }));
     return std::unique_ptr<protected_memory>(new attached_memory(threads_, std::move(vm)));

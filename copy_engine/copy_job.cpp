@@ -1,20 +1,37 @@
 #include "copy_engine/copy_job.hpp"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
 namespace coppice {
 
-void copy_job::skip_holes() {
-  while (next_extent < extents.size() &&
-         next_page * page_size >= extents[next_extent].offset + extents[next_extent].size) {
-    ++next_extent;
-  }
-  const std::size_t data =
-      next_extent < extents.size() ? extents[next_extent].offset / page_size : branch->states.size();
+result<void> copy_job::look_for_holes() {
+  struct stat of {};
+  if (::fstat(branch->memory->fd(), &of) != 0) return errno_error("read the size of guest RAM");
+  has_holes = static_cast<std::uint64_t>(of.st_blocks) * 512 < branch->memory->size();
+  return {};
+}
+
+result<std::size_t> copy_job::next_data(std::size_t page) const {
+  if (!has_holes || page >= branch->states.size()) return page;
+  const off_t data = ::lseek(branch->memory->fd(), static_cast<off_t>(page * page_size), SEEK_DATA);
+  if (data < 0 && errno == ENXIO) return branch->states.size();  // nothing but a hole up to the end
+  if (data < 0) return errno_error("seek data of guest RAM");
+  return static_cast<std::size_t>(data) / page_size;
+}
+
+result<void> copy_job::skip_hole() {
+  const auto data = next_data(next_page);
+  if (!data) return data.error();
   std::size_t skipped = 0;
-  for (; next_page < data; ++next_page) {
+  for (; next_page < *data; ++next_page) {
     if (branch->states.skip(next_page)) ++skipped;
   }
   summary.hole_pages += skipped;
   settle_pages(skipped);
+  return {};
 }
 
 }  // namespace coppice

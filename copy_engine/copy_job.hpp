@@ -7,7 +7,6 @@
 #include <optional>
 #include <vector>
 
-#include "base/data_extents.hpp"
 #include "base/image_digest.hpp"
 #include "copy_engine/epoch.hpp"
 #include "copy_engine/rate_limit.hpp"
@@ -62,8 +61,7 @@ struct copy_job {
   job_stage stage = job_stage::copying;
   std::optional<error> failure;
 
-  std::vector<extent> extents;  // data of RAM at the begin of the copy
-  std::size_t next_extent = 0;
+  bool has_holes = true;      // RAM had some at the begin of the copy
   std::size_t next_page = 0;  // everything before has been claimed, skipped or found captured
   std::vector<std::uint64_t> digests;
   std::list<write_operation> in_flight;
@@ -78,8 +76,15 @@ struct copy_job {
     branch->settled_pages.store(settled, std::memory_order_relaxed);
   }
 
-  // Passes over the holes from next_page on: they are zero, and a guest that writes there is captured first.
-  void skip_holes();
+  // Finds out whether RAM has holes at all. Errors: io.
+  result<void> look_for_holes();
+  // `page`, or the next one that is no hole; the number of pages if there is none. Errors: io.
+  //
+  // One page a call. SEEK_HOLE would tell how far the data go, but looks at all of them in one system call: 20 ms a GiB
+  // in which a kernel without full preemption lets nobody else run on that CPU, neither the fault thread nor a vCPU.
+  result<std::size_t> next_data(std::size_t page) const;
+  // Passes over the hole at next_page, if there is one: it is zero, and a guest that writes there is captured first.
+  result<void> skip_hole();
 };
 
 }  // namespace coppice

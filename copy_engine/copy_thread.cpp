@@ -117,9 +117,7 @@ void copy_thread::begin(std::shared_ptr<epoch> branch, unique_fd image, copy_ses
   job->is_direct = set_direct(job->image.get(), true);
   job->submission_may_block = is_on_fuse(job->image.get());
   jobs_.push_back(job);
-  auto extents = data_extents(job->branch->memory->fd(), job->branch->memory->size());
-  if (!extents) return fail(*job, std::move(extents).error());
-  job->extents = std::move(*extents);
+  if (auto looked = job->look_for_holes(); !looked) fail(*job, std::move(looked).error());
 }
 
 void copy_thread::set_branch_rate(std::uint64_t bytes_per_second) {
@@ -155,11 +153,10 @@ std::optional<std::chrono::nanoseconds> copy_thread::pump() {
 }
 
 void copy_thread::pump_bulk(copy_job& job) {
-  job.skip_holes();
+  if (auto skipped = job.skip_hole(); !skipped) return fail(job, std::move(skipped).error());
   if (job.bulk_complete()) return;
   const std::byte* const ram = job.branch->memory->data();
-  const extent& data = job.extents[job.next_extent];
-  const std::size_t end = std::min((data.offset + data.size) / page_size, job.next_page + window_pages);
+  const std::size_t end = std::min(job.branch->states.size(), job.next_page + window_pages);
   std::size_t run = 0;  // claimed pages with content that end at next_page
   const auto write_run = [&] {
     if (run == 0) return;
@@ -172,6 +169,7 @@ void copy_thread::pump_bulk(copy_job& job) {
     run = 0;
   };
   for (; job.next_page < end; ++job.next_page) {
+    if (const auto data = job.next_data(job.next_page); !data || *data != job.next_page) break;  // skip_hole() is next
     if (!job.branch->states.claim(job.next_page)) {
       write_run();
     } else if (is_zero_page({ram + job.next_page * page_size, page_size})) {

@@ -78,7 +78,7 @@ struct deferred_fault {
 // One VM's RAM under the engine's protection. Fault thread only, but for `memory`.
 struct attached_vm {
   std::shared_ptr<guest_memory> memory;
-  unique_fd uffd;                              // closed when the VM is gone
+  std::shared_ptr<const unique_fd> uffd;       // none when the VM is gone; closed when nobody uses it any more
   std::vector<memory_region> regions;          // by file offset
   std::vector<std::shared_ptr<epoch>> epochs;  // not detached ones
   fault_around around;

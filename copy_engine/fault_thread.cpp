@@ -17,8 +17,10 @@ namespace coppice {
 namespace {
 
 // One call's worth of protection. Protecting RAM that is there costs about 35 ms a GiB here, in slices of 1 MiB or of
-// 16 alike: so no fault need wait longer than 0.1 ms behind one.
-constexpr std::uint64_t slice_bytes = 2 * mib;
+// 16 alike. Each call makes KVM drop what it maps there, and makes a vCPU's own fault begin anew that was under way:
+// the rest between two lets such a fault come through.
+constexpr std::uint64_t slice_bytes = 8 * mib;
+constexpr std::chrono::microseconds slice_rest{100};
 
 // The pre-arm goes over the pages touched meanwhile again while there are more than this, a few times at most: what is
 // left is work inside the pause.
@@ -80,10 +82,8 @@ void fault_thread::run() {
   ::pthread_setname_np(::pthread_self(), "coppice-fault");
   raise_priority();
   std::array<epoll_event, 32> events;
-  bool slices_left = false;
   while (!stopping_) {
-    const int ready = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
-                                   slices_left ? 0 : deferral_timeout());
+    const int ready = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), deferral_timeout());
     for (int i = 0; i < ready; ++i) {
       const int fd = events[static_cast<std::size_t>(i)].data.fd;
       if (fd == tasks_.fd()) {
@@ -97,12 +97,12 @@ void fault_thread::run() {
       give_up_overdue();
     }
     tasks_.run_all();
-    slices_left = run_slice();
+    begin_slice();
   }
 }
 
 result<void> fault_thread::attach(const std::shared_ptr<attached_vm>& vm) {
-  const int fd = vm->uffd.get();
+  const int fd = vm->uffd->get();
   if (::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK) != 0) return errno_error("set the uffd non-blocking");
   epoll_event event{};
   event.events = EPOLLIN;
@@ -120,9 +120,9 @@ std::vector<std::shared_ptr<epoch>> fault_thread::detach_vm(attached_vm& vm) {
   }
   deferred_.fetch_sub(vm.deferred_faults.size(), std::memory_order_relaxed);
   vm.deferred_faults.clear();
-  const auto keep_alive = vms_.extract(vm.uffd.get());
+  const auto keep_alive = vms_.extract(vm.uffd->get());
   // A child that is being forked may hold a copy of it: close alone would not end the watch.
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, vm.uffd.get(), nullptr);
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, vm.uffd->get(), nullptr);
   vm.uffd.reset();
   end_unprotect(vm);
   return epochs;
@@ -146,8 +146,9 @@ void fault_thread::trim_pool() {
   if (std::none_of(vms_.begin(), vms_.end(), is_branched)) pool_.trim();
 }
 
-bool fault_thread::run_slice() {
-  // The VM after the last one served that has work: a single slice, then faults are looked at again.
+void fault_thread::begin_slice() {
+  if (slice_under_way_) return;
+  // The VM after the last one served that has work.
   const auto has_work = [](const auto& entry) {
     return entry.second->unprotect_offset.has_value() ||
            std::any_of(entry.second->epochs.begin(), entry.second->epochs.end(),
@@ -155,42 +156,59 @@ bool fault_thread::run_slice() {
   };
   auto next = std::find_if(vms_.upper_bound(last_sliced_), vms_.end(), has_work);
   if (next == vms_.end()) next = std::find_if(vms_.begin(), vms_.end(), has_work);
-  if (next == vms_.end()) return false;
+  if (next == vms_.end()) return;
   last_sliced_ = next->first;
-  const auto vm = next->second;  // a slice may end an epoch or a VM by its completion
-  if (vm->unprotect_offset) {
-    unprotect_slice(*vm);
-    return true;
-  }
+  const auto vm = next->second;
+  if (vm->unprotect_offset) return unprotect_slice(vm);
   const auto branch = *std::find_if(vm->epochs.begin(), vm->epochs.end(),
                                     [](const auto& each) { return each->phase == epoch_phase::prearming; });
   if (branch->prearm_offset < vm->memory->size()) {
-    prearm_slice(*vm, branch);
+    prearm_slice(vm, branch);
   } else {
-    prearm_touched(*vm, branch);
+    prearm_touched(vm, branch);
   }
-  return true;
 }
 
-void fault_thread::prearm_slice(attached_vm& vm, const std::shared_ptr<epoch>& branch) {
-  const memory_region piece = vm.piece_at(branch->prearm_offset, slice_bytes);
-  if (piece.size > 0) {
-    if (auto armed = set_write_protection(vm.uffd.get(), piece.host_address, piece.size, true); !armed)
-      return prearm_failed(*branch, armed);
-  }
-  branch->prearm_offset = piece.file_offset + piece.size;
-  if (branch->prearm_offset >= vm.memory->size()) end_prearm_round(*branch);
+void fault_thread::change_protection(const std::shared_ptr<attached_vm>& vm, std::vector<memory_region> pieces,
+                                     bool protect, std::function<void(result<void>)> done) {
+  slice_under_way_ = true;
+  protector_.run([this, uffd = vm->uffd, pieces = std::move(pieces), protect, done = std::move(done)] {
+    result<void> outcome;
+    for (const memory_region& piece : pieces) {
+      if (piece.size == 0) continue;
+      outcome = set_write_protection(uffd->get(), piece.host_address, piece.size, protect);
+      if (!outcome) break;
+    }
+    std::this_thread::sleep_for(slice_rest);
+    post([this, outcome = std::move(outcome), done] {
+      slice_under_way_ = false;
+      done(outcome);
+    });
+  });
+}
+
+void fault_thread::prearm_slice(const std::shared_ptr<attached_vm>& vm, const std::shared_ptr<epoch>& branch) {
+  const memory_region piece = vm->piece_at(branch->prearm_offset, slice_bytes);
+  change_protection(vm, {piece}, true, [this, branch, piece](const result<void>& armed) {
+    if (branch->phase != epoch_phase::prearming) return;  // given up meanwhile
+    if (!armed) return prearm_failed(*branch, armed);
+    branch->prearm_offset = piece.file_offset + piece.size;
+    if (branch->prearm_offset >= branch->vm->memory->size()) end_prearm_round(*branch);
+  });
 }
 
 // Takes up to slice_touched_pages of the pages touched in the round before, and protects them again.
-void fault_thread::prearm_touched(attached_vm& vm, const std::shared_ptr<epoch>& branch) {
+void fault_thread::prearm_touched(const std::shared_ptr<attached_vm>& vm, const std::shared_ptr<epoch>& branch) {
   const std::size_t count = std::min(branch->retouch.size(), slice_touched_pages);
   const auto first = branch->retouch.end() - static_cast<std::ptrdiff_t>(count);
   std::vector<std::size_t> pages(first, branch->retouch.end());
   branch->retouch.erase(first, branch->retouch.end());
-  for (const std::size_t page : pages) branch->is_touched[page] = false;
-  if (auto armed = protect_pages(vm, pages); !armed) return prearm_failed(*branch, armed);
-  if (branch->retouch.empty()) end_prearm_round(*branch);
+  for (const std::size_t page : pages) branch->is_touched[page] = false;  // from now on a fault marks it again
+  change_protection(vm, pieces_of(*vm, pages), true, [this, branch](const result<void>& armed) {
+    if (branch->phase != epoch_phase::prearming) return;
+    if (!armed) return prearm_failed(*branch, armed);
+    if (branch->retouch.empty()) end_prearm_round(*branch);
+  });
 }
 
 void fault_thread::prearm_failed(epoch& branch, const result<void>& outcome) {
@@ -210,9 +228,11 @@ void fault_thread::end_prearm_round(epoch& branch) {
 
 void fault_thread::rearm(epoch& branch, const copy_session::completion& done) {
   if (branch.phase != epoch_phase::prearmed) return done(error{errc::internal, 0, "re-arm without a pre-arm"});
-  if (auto armed = protect_pages(*branch.vm, branch.touched); !armed) {
-    branch.phase = epoch_phase::failed;
-    return done(armed);
+  for (const memory_region& piece : pieces_of(*branch.vm, branch.touched)) {
+    if (auto armed = set_write_protection(branch.vm->uffd->get(), piece.host_address, piece.size, true); !armed) {
+      branch.phase = epoch_phase::failed;
+      return done(armed);
+    }
   }
   branch.touched = {};
   branch.is_touched = {};
@@ -220,8 +240,9 @@ void fault_thread::rearm(epoch& branch, const copy_session::completion& done) {
   done({});
 }
 
-// Runs of neighbours by one call each.
-result<void> fault_thread::protect_pages(attached_vm& vm, std::vector<std::size_t>& pages) {
+// Sorts the pages. Runs of neighbours are one piece.
+std::vector<memory_region> fault_thread::pieces_of(const attached_vm& vm, std::vector<std::size_t>& pages) {
+  std::vector<memory_region> pieces;
   std::sort(pages.begin(), pages.end());
   for (std::size_t first = 0; first < pages.size();) {
     std::size_t last = first + 1;
@@ -229,13 +250,12 @@ result<void> fault_thread::protect_pages(attached_vm& vm, std::vector<std::size_
     std::uint64_t offset = pages[first] * page_size;
     const std::uint64_t end = offset + (last - first) * page_size;
     while (offset < end) {  // more than one piece only where a run crosses from region to region
-      const memory_region piece = vm.piece_at(offset, end - offset);
-      COPPICE_TRY(set_write_protection(vm.uffd.get(), piece.host_address, piece.size, true));
-      offset = piece.file_offset + piece.size;
+      pieces.push_back(vm.piece_at(offset, end - offset));
+      offset = pieces.back().file_offset + pieces.back().size;
     }
     first = last;
   }
-  return {};
+  return pieces;
 }
 
 void fault_thread::detach(epoch& branch, std::function<void()> done) {
@@ -249,16 +269,18 @@ void fault_thread::detach(epoch& branch, std::function<void()> done) {
   vm.when_unprotected.push_back(std::move(done));
 }
 
-void fault_thread::unprotect_slice(attached_vm& vm) {
-  const memory_region piece = vm.piece_at(*vm.unprotect_offset, slice_bytes);
-  if (piece.size > 0) {
-    if (auto lifted = set_write_protection(vm.uffd.get(), piece.host_address, piece.size, false); !lifted) {
+void fault_thread::unprotect_slice(const std::shared_ptr<attached_vm>& vm) {
+  const std::size_t offset = *vm->unprotect_offset;
+  const memory_region piece = vm->piece_at(offset, slice_bytes);
+  change_protection(vm, {piece}, false, [this, vm, offset, piece](const result<void>& lifted) {
+    if (vm->unprotect_offset != offset) return;  // no longer wanted
+    if (!lifted) {
       if (lifted.error().code != errc::unavailable) spdlog::error("copy engine: {}", lifted.error().message());
-      return end_unprotect(vm);
+      return end_unprotect(*vm);
     }
-  }
-  vm.unprotect_offset = piece.file_offset + piece.size;
-  if (*vm.unprotect_offset >= vm.memory->size()) end_unprotect(vm);
+    vm->unprotect_offset = piece.file_offset + piece.size;
+    if (*vm->unprotect_offset >= vm->memory->size()) end_unprotect(*vm);
+  });
 }
 
 void fault_thread::end_unprotect(attached_vm& vm) {
@@ -268,7 +290,7 @@ void fault_thread::end_unprotect(attached_vm& vm) {
 
 void fault_thread::read_faults(attached_vm& vm) {
   std::array<uffd_msg, 64> messages;
-  const ssize_t length = ::read(vm.uffd.get(), messages.data(), sizeof messages);
+  const ssize_t length = ::read(vm.uffd->get(), messages.data(), sizeof messages);
   if (length <= 0) return;  // EAGAIN: the fault was resolved by a protection change meanwhile
   const auto begin = engine_clock::now();
   const std::size_t count = static_cast<std::size_t>(length) / sizeof(uffd_msg);
@@ -310,7 +332,7 @@ bool fault_thread::serve_fault(attached_vm& vm, std::size_t page, std::size_t wi
       }
     }
   }
-  if (auto lifted = set_write_protection(vm.uffd.get(), piece.host_address, piece.size, false); !lifted) {
+  if (auto lifted = set_write_protection(vm.uffd->get(), piece.host_address, piece.size, false); !lifted) {
     if (lifted.error().code != errc::unavailable) spdlog::error("copy engine: {}", lifted.error().message());
   }
   return true;

@@ -1,8 +1,13 @@
-// The thread that serves write faults of all VMs, and the only one that changes any page's protection: so a page's
-// state and its protection can't be changed by two at a time, and a fault message that is read late is harmless.
+// The thread that serves write faults of all VMs, and decides on every change of protection. Long ones (the pre-arm,
+// the lifting at the end) are made by a helper, one piece at a time, while faults go on being served:
+// - a page is marked as touched before its protection is lifted, so if the pre-arm protects it at that moment, before
+// or
+//   after, the re-arm protects it once more;
+// - the end's lifting goes on only while the VM has no epoch, and a new epoch's pre-arm begins after its last piece.
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <thread>
@@ -11,6 +16,7 @@
 #include "copy_engine/bounce_pool.hpp"
 #include "copy_engine/engine_stats.hpp"
 #include "copy_engine/epoch.hpp"
+#include "copy_engine/protection_thread.hpp"
 #include "copy_engine/task_queue.hpp"
 
 namespace coppice {
@@ -46,14 +52,16 @@ class fault_thread {
                engine_counters& counters);
 
   void run();
-  bool run_slice();  // a piece of a long protection change; false if there is none to do
-  void prearm_slice(attached_vm& vm, const std::shared_ptr<epoch>& branch);
-  void prearm_touched(attached_vm& vm, const std::shared_ptr<epoch>& branch);
+  void begin_slice();  // of a long protection change, unless there is none to do or one is under way
+  void prearm_slice(const std::shared_ptr<attached_vm>& vm, const std::shared_ptr<epoch>& branch);
+  void prearm_touched(const std::shared_ptr<attached_vm>& vm, const std::shared_ptr<epoch>& branch);
+  // By the helper; `done` runs on this thread.
+  void change_protection(const std::shared_ptr<attached_vm>& vm, std::vector<memory_region> pieces, bool protect,
+                         std::function<void(result<void>)> done);
   void prearm_failed(epoch& branch, const result<void>& outcome);
   void end_prearm_round(epoch& branch);
-  // Sorts `pages` and protects them.
-  result<void> protect_pages(attached_vm& vm, std::vector<std::size_t>& pages);
-  void unprotect_slice(attached_vm& vm);
+  static std::vector<memory_region> pieces_of(const attached_vm& vm, std::vector<std::size_t>& pages);
+  void unprotect_slice(const std::shared_ptr<attached_vm>& vm);
   void end_unprotect(attached_vm& vm);
   void read_faults(attached_vm& vm);
   // Serves `page` and the `window - 1` pages after it. False: too few bounce buffers are free.
@@ -72,8 +80,10 @@ class fault_thread {
   std::map<int, std::shared_ptr<attached_vm>> vms_;  // by uffd
   int last_sliced_ = -1;                             // the uffd of the VM whose turn it was
   std::atomic<std::uint64_t> deferred_{0};
+  bool slice_under_way_ = false;
   bool stopping_ = false;
-  std::thread thread_;
+  protection_thread protector_;
+  std::thread thread_;  // ends before the helper, which hands it results
 };
 
 }  // namespace coppice
