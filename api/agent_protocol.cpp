@@ -10,6 +10,7 @@ using nlohmann::json;
 
 constexpr std::uint64_t most_exec_seconds = 24 * 3600;
 constexpr std::uint64_t usual_seconds = 30;
+constexpr int most_nesting = 64;
 constexpr std::chrono::seconds grace{5};  // for the agent to answer, beside its work
 
 error not_understood(std::string_view why) {
@@ -56,7 +57,13 @@ agent_request ping_request() {
 }
 
 result<json> parse_agent_answer(std::string_view text) {
-  auto answer = json::parse(text, nullptr, false);
+  bool is_deep = false;  // a guest may mean harm, and writing such an answer takes stack for each level
+  const auto look = [&](int depth, json::parse_event_t, json&) {
+    is_deep = is_deep || depth > most_nesting;
+    return !is_deep;
+  };
+  auto answer = json::parse(text, look, false);
+  if (is_deep) return not_understood("it is nested too deep");
   if (answer.is_discarded()) return not_understood(text.empty() ? "it closed the connection" : "no JSON");
   if (!answer.is_object()) return not_understood("no JSON object");
   return answer;

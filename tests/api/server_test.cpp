@@ -228,10 +228,12 @@ TEST_F(server, exec_eval_and_ping_are_passed_on_to_the_agent_in_the_guest) {
 
 TEST_F(server, an_agent_that_cannot_be_understood_or_reached_is_503_with_the_reason) {
   add_sandbox("sb-1");
+  const std::string deep = R"({"deep":)" + std::string(mib, '[') + std::string(mib, ']') + "}";
   for (const auto& [says, reason] :
        std::vector<std::pair<std::string, std::string>>{{"", "closed the connection"},
                                                         {"pong", "no JSON"},
                                                         {"[1]", "no JSON object"},
+                                                        {deep, "nested too deep"},
                                                         {std::string(17 * mib, ' '), "sends more than 16.0 MiB"}}) {
     agent guest(says);
     plane_.guest_port = guest.port();
