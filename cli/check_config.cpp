@@ -6,6 +6,7 @@
 #include "api/tls.hpp"
 #include "base/units.hpp"
 #include "cli/config_file.hpp"
+#include "cli/existing_folder.hpp"
 
 namespace coppice {
 namespace {
@@ -17,9 +18,9 @@ error wrong(std::string what, int code = 0) {
 }
 
 // That entries may be made in `folder`, or that it may itself be made.
-result<void> check_writable(const std::string& name, fs::path folder) {
+result<void> check_writable(const std::string& name, const fs::path& wanted) {
   std::error_code failure;
-  while (!fs::exists(folder, failure) && folder.has_relative_path()) folder = folder.parent_path();
+  const auto folder = existing_folder(wanted);
   if (!fs::is_directory(folder, failure)) return wrong(name + ": " + folder.string() + " is no folder");
   if (::access(folder.c_str(), W_OK | X_OK) != 0)
     return wrong(name + ": no right to write to " + folder.string(), errno);

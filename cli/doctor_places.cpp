@@ -12,6 +12,7 @@
 #include "api/client.hpp"
 #include "base/units.hpp"
 #include "cli/doctor_checks.hpp"
+#include "cli/existing_folder.hpp"
 #include "cli/listen_address.hpp"
 #include "cli/vmm_path.hpp"
 #include "vmm/local_vmm_host.hpp"
@@ -57,14 +58,6 @@ std::string file_system_name(std::uint64_t magic) {
     default:
       return "another file system";
   }
-}
-
-// The folder itself, or the nearest one above it that exists.
-fs::path existing_folder(fs::path folder) {
-  std::error_code failure;
-  folder = fs::absolute(folder, failure).lexically_normal();
-  while (!fs::exists(folder, failure) && folder.has_relative_path()) folder = folder.parent_path();
-  return folder;
 }
 
 // A write of a page past the page cache, as the copy makes them, into a file that is gone at once.

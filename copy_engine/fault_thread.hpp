@@ -1,8 +1,7 @@
 // The thread that serves write faults of all VMs, and decides on every change of protection. Long ones (the pre-arm,
 // the lifting at the end) are made by a helper, one piece at a time, while faults go on being served:
-// - a page is marked as touched before its protection is lifted, so if the pre-arm protects it at that moment, before
-// or
-//   after, the re-arm protects it once more;
+// - a page is marked as touched before it is lifted: whether the pre-arm protects it just before or just after, the
+//   re-arm protects it once more;
 // - the end's lifting goes on only while the VM has no epoch, and a new epoch's pre-arm begins after its last piece.
 #pragma once
 
