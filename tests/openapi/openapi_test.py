@@ -19,7 +19,8 @@ import openapi_spec_validator  # noqa: E402
 
 PATIENCE = 60  # seconds
 
-# A busy host misses deadlines: 503 is an answer, too. What is deleted is not what the other routes are tried with.
+# A busy host misses deadlines: 503 is an answer, too. What is deleted is not what the other routes are tried with. Names that
+# earlier answers held are not used again: those sandboxes have no agent, and it would be chance whether one that has is asked.
 CONFIG = """
 continue-on-failure = true
 hooks = "{hooks}"
@@ -28,6 +29,12 @@ request-timeout = {patience}
 [generation]
 max-examples = 20
 deterministic = true
+
+[phases.coverage]
+extra-data-sources.responses = false
+
+[phases.fuzzing]
+extra-data-sources.responses = false
 
 [phases.stateful]
 enabled = false
