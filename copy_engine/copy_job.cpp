@@ -3,9 +3,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace coppice {
+
+void copy_job::put_hot_blocks_first() {
+  const auto& touches = branch->touches_of_block;
+  for (std::size_t block = 0; block < touches.size(); ++block) {
+    if (touches[block] > 0) hot_blocks.push_back(block);
+  }
+  std::sort(hot_blocks.begin(), hot_blocks.end(),
+            [&](std::size_t left, std::size_t right) { return touches[left] < touches[right]; });
+}
 
 result<void> copy_job::look_for_holes() {
   struct stat of {};

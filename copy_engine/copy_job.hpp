@@ -61,8 +61,9 @@ struct copy_job {
   job_stage stage = job_stage::copying;
   std::optional<error> failure;
 
-  bool has_holes = true;      // RAM had some at the begin of the copy
-  std::size_t next_page = 0;  // everything before has been claimed, skipped or found captured
+  bool has_holes = true;                // RAM had some at the begin of the copy
+  std::vector<std::size_t> hot_blocks;  // still to be streamed before all others; the hottest is the last
+  std::size_t next_page = 0;            // everything before has been claimed, skipped or found captured
   std::vector<std::uint64_t> digests;
   std::list<write_operation> in_flight;
   std::uint64_t in_flight_bytes = 0;
@@ -76,6 +77,8 @@ struct copy_job {
     branch->settled_pages.store(settled, std::memory_order_relaxed);
   }
 
+  // What the guest wrote to during the pre-arm goes first: once copied it costs the guest no captures any more.
+  void put_hot_blocks_first();
   // Finds out whether RAM has holes at all. Errors: io.
   result<void> look_for_holes();
   // `page`, or the next one that is no hole; the number of pages if there is none. Errors: io.

@@ -14,7 +14,6 @@
 namespace coppice {
 namespace {
 
-constexpr std::size_t window_pages = 256;               // 1 MiB: one bulk write at most
 constexpr std::uint64_t max_in_flight_bytes = 8 * mib;  // per job: keeps the disk busy, and the wait for an abort short
 constexpr std::size_t max_in_flight_writes = 64;        // per job
 constexpr unsigned ring_entries = 256;
@@ -116,6 +115,7 @@ void copy_thread::begin(std::shared_ptr<epoch> branch, unique_fd image, copy_ses
   // Write past the page cache where the file system can: guest RAM goes to the disk without another copy.
   job->is_direct = set_direct(job->image.get(), true);
   job->submission_may_block = is_on_fuse(job->image.get());
+  job->put_hot_blocks_first();
   jobs_.push_back(job);
   if (auto looked = job->look_for_holes(); !looked) fail(*job, std::move(looked).error());
 }
@@ -153,28 +153,37 @@ std::optional<std::chrono::nanoseconds> copy_thread::pump() {
 }
 
 void copy_thread::pump_bulk(copy_job& job) {
+  const std::size_t pages = job.branch->states.size();
+  if (!job.hot_blocks.empty()) {
+    const std::size_t first = job.hot_blocks.back() * block_pages;
+    job.hot_blocks.pop_back();
+    stream(job, first, std::min(pages, first + block_pages));
+    return;
+  }
   if (auto skipped = job.skip_hole(); !skipped) return fail(job, std::move(skipped).error());
-  if (job.bulk_complete()) return;
+  job.next_page = stream(job, job.next_page, std::min(pages, job.next_page + block_pages));
+}
+
+std::size_t copy_thread::stream(copy_job& job, std::size_t page, std::size_t end) {
   const std::byte* const ram = job.branch->memory->data();
-  const std::size_t end = std::min(job.branch->states.size(), job.next_page + window_pages);
-  std::size_t run = 0;  // claimed pages with content that end at next_page
+  std::size_t run = 0;  // claimed pages with content that end at `page`
   const auto write_run = [&] {
     if (run == 0) return;
     write_operation operation;
-    operation.first_page = job.next_page - run;
+    operation.first_page = page - run;
     operation.pages = run;
     operation.offset = operation.first_page * page_size;
     operation.parts.push_back({const_cast<std::byte*>(ram + operation.offset), run * page_size});
     submit(job, std::move(operation));
     run = 0;
   };
-  for (; job.next_page < end; ++job.next_page) {
-    if (const auto data = job.next_data(job.next_page); !data || *data != job.next_page) break;  // skip_hole() is next
-    if (!job.branch->states.claim(job.next_page)) {
+  for (; page < end; ++page) {
+    if (const auto data = job.next_data(page); !data || *data != page) break;
+    if (!job.branch->states.claim(page)) {
       write_run();
-    } else if (is_zero_page({ram + job.next_page * page_size, page_size})) {
+    } else if (is_zero_page({ram + page * page_size, page_size})) {
       write_run();
-      if (job.branch->states.settle(job.next_page)) {
+      if (job.branch->states.settle(page)) {
         ++job.summary.zero_pages;
         job.settle_pages(1);
       }
@@ -183,6 +192,7 @@ void copy_thread::pump_bulk(copy_job& job) {
     }
   }
   write_run();
+  return page;
 }
 
 void copy_thread::submit(copy_job& job, write_operation operation) {
@@ -303,7 +313,7 @@ void copy_thread::write_captures(copy_job& job, std::vector<capture_write> captu
       continue;
     }
     const std::uint64_t offset = buffer.page * page_size;
-    if (operation.parts.size() == window_pages || operation.offset + operation.parts.size() * page_size != offset)
+    if (operation.parts.size() == block_pages || operation.offset + operation.parts.size() * page_size != offset)
       flush();
     if (operation.parts.empty()) operation.offset = offset;
     operation.parts.push_back({buffer.data, page_size});

@@ -20,6 +20,9 @@ namespace coppice {
 
 using engine_clock = std::chrono::steady_clock;
 
+// 1 MiB: the most that one bulk write takes, the order of the copy is made of, and one fault may lift.
+inline constexpr std::size_t block_pages = 256;
+
 struct attached_vm;
 
 enum class epoch_phase {
@@ -41,7 +44,8 @@ struct epoch {
         memory(std::move(ram)),
         wake_copier(std::move(wake)),
         fail_copy(std::move(report)),
-        states(memory->size() / page_size) {}
+        states(memory->size() / page_size),
+        touches_of_block((states.size() + block_pages - 1) / block_pages) {}
 
   const std::shared_ptr<attached_vm> vm;
   const std::shared_ptr<guest_memory> memory;
@@ -61,7 +65,8 @@ struct epoch {
 
   // Shared.
   page_states states;
-  intrusive_stack<bounce_buffer> captures;  // pushed by the fault thread, taken by the copy thread
+  std::vector<std::uint32_t> touches_of_block;  // during the pre-arm: fault thread until the rearm, then copy thread
+  intrusive_stack<bounce_buffer> captures;      // pushed by the fault thread, taken by the copy thread
   std::atomic<std::uint64_t> captured_pages{0};
   std::atomic<std::uint64_t> faults{0};
   std::atomic<std::int64_t> longest_fault_us{0};
@@ -107,6 +112,15 @@ struct attached_vm {
       }
     }
     return {0, 0, memory->size()};
+  }
+
+  // Appends pages [first, end) as the VMM addresses them: more than one piece only where they cross from region to
+  // region.
+  void add_pieces(std::size_t first, std::size_t end, std::vector<memory_region>& pieces) const {
+    for (std::uint64_t offset = first * page_size; offset < end * page_size;) {
+      pieces.push_back(piece_at(offset, end * page_size - offset));
+      offset = pieces.back().file_offset + pieces.back().size;
+    }
   }
 };
 

@@ -247,12 +247,7 @@ std::vector<memory_region> fault_thread::pieces_of(const attached_vm& vm, std::v
   for (std::size_t first = 0; first < pages.size();) {
     std::size_t last = first + 1;
     while (last < pages.size() && pages[last] == pages[last - 1] + 1) ++last;
-    std::uint64_t offset = pages[first] * page_size;
-    const std::uint64_t end = offset + (last - first) * page_size;
-    while (offset < end) {  // more than one piece only where a run crosses from region to region
-      pieces.push_back(vm.piece_at(offset, end - offset));
-      offset = pieces.back().file_offset + pieces.back().size;
-    }
+    vm.add_pieces(pages[first], pages[first] + (last - first), pieces);
     first = last;
   }
   return pieces;
@@ -312,7 +307,36 @@ void fault_thread::read_faults(attached_vm& vm) {
   }
 }
 
+bool fault_thread::is_saved(const attached_vm& vm, std::size_t page) {
+  return std::all_of(vm.epochs.begin(), vm.epochs.end(), [page](const auto& branch) {
+    return branch->phase == epoch_phase::failed ||
+           (branch->phase == epoch_phase::active && !branch->states.needs_capture(page));
+  });
+}
+
+void fault_thread::lift(const attached_vm& vm, const memory_region& piece) {
+  if (auto lifted = set_write_protection(vm.uffd->get(), piece.host_address, piece.size, false); !lifted) {
+    if (lifted.error().code != errc::unavailable) spdlog::error("copy engine: {}", lifted.error().message());
+  }
+}
+
+// The page is copied, and so are neighbours of it: lifted together, they fault once and not each by itself.
+void fault_thread::lift_saved(const attached_vm& vm, std::size_t page) {
+  const std::size_t block_begin = page / block_pages * block_pages;
+  const std::size_t block_end = std::min(block_begin + block_pages, vm.memory->size() / page_size);
+  std::size_t first = page, end = page + 1;
+  while (first > block_begin && is_saved(vm, first - 1)) --first;
+  while (end < block_end && is_saved(vm, end)) ++end;
+  std::vector<memory_region> pieces;
+  vm.add_pieces(first, end, pieces);
+  for (const memory_region& piece : pieces) lift(vm, piece);
+}
+
 bool fault_thread::serve_fault(attached_vm& vm, std::size_t page, std::size_t window) {
+  if (is_saved(vm, page)) {
+    lift_saved(vm, page);
+    return true;
+  }
   const memory_region piece = vm.piece_at(page * page_size, window * page_size);
   const std::size_t end = page + piece.size / page_size;  // the window may reach over a region's end
   std::size_t needed = 0;
@@ -329,12 +353,11 @@ bool fault_thread::serve_fault(attached_vm& vm, std::size_t page, std::size_t wi
       } else if (branch->phase != epoch_phase::failed && !branch->is_touched[each]) {
         branch->is_touched[each] = true;
         branch->touched.push_back(each);
+        ++branch->touches_of_block[each / block_pages];
       }
     }
   }
-  if (auto lifted = set_write_protection(vm.uffd->get(), piece.host_address, piece.size, false); !lifted) {
-    if (lifted.error().code != errc::unavailable) spdlog::error("copy engine: {}", lifted.error().message());
-  }
+  lift(vm, piece);
   return true;
 }
 

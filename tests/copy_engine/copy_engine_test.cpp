@@ -135,6 +135,29 @@ TEST_F(copy_engine_test, a_disk_that_the_guest_would_have_to_wait_for_costs_the_
   EXPECT_EQ(engine->stats().bounce_bytes_used, 0U);
 }
 
+// At a byte a second the copy gets no further than its first MiB.
+TEST_F(copy_engine_test, what_the_guest_wrote_to_is_copied_first_and_then_faults_once_and_not_page_by_page) {
+  constexpr std::size_t pages = 4096, busy = mib / page_size;
+  START_OR_SKIP(pages, 0, {.rates = {.branch_bytes_per_second = 1}}, busy);
+  while (vm->steps() < 20 * busy) ASSERT_TRUE(vm->runs());  // every busy page is written
+  std::memset(vm->memory()->data(), 1, (pages - busy) * page_size);
+  auto made = prearmed_branch("image");
+  ASSERT_TRUE(vm->runs());  // and touches pages
+  vm->pause();
+  take_instant(made);
+  start_copy(made);
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  while (made.session->progress().settled_pages < busy) ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+  const auto image = *open_file(made.image, O_RDONLY);
+  EXPECT_EQ(::lseek(image.get(), 0, SEEK_DATA), static_cast<off_t>((pages - busy) * page_size));
+  const auto faults = engine->stats().faults;
+  vm->resume();
+  for (const auto end = vm->steps() + 20 * busy; vm->steps() < end;) ASSERT_TRUE(vm->runs());
+  EXPECT_EQ(engine->stats().faults, faults + 1);
+  EXPECT_EQ(made.session->progress().settled_pages, busy);
+  made.session.reset();
+}
+
 TEST_F(copy_engine_test, a_limit_of_a_branch_is_kept_and_no_page_is_wrong) {
   START_OR_SKIP(8192, 0, {.rates = {.branch_bytes_per_second = 64 * mib}});
   const auto begin = std::chrono::steady_clock::now();

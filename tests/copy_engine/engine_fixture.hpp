@@ -42,8 +42,8 @@ struct running_branch {
 
 class copy_engine_test : public ::testing::Test {
  protected:
-  void start(std::size_t pages, std::size_t split = 0, copy_engine_options options = {}) {
-    vm = std::make_unique<synthetic_vm>(pages, split);  // forks: before the engine's threads
+  void start(std::size_t pages, std::size_t split = 0, copy_engine_options options = {}, std::size_t busy = 0) {
+    vm = std::make_unique<synthetic_vm>(pages, split, busy);  // forks: before the engine's threads
     auto handover = vm->take_handover();
     if (!handover.uffd) GTEST_SKIP() << "no userfaultfd with write-protection here: run as root on Linux 5.19 or later";
     auto made = create_copy_engine(options);
@@ -63,22 +63,33 @@ class copy_engine_test : public ::testing::Test {
 
   // Takes the branch's instant and starts its copy.
   running_branch branch(const std::string& name, unique_fd image = {}) {
+    running_branch made = prearmed_branch(name);
+    vm->pause();
+    take_instant(made);
+    vm->resume();
+    start_copy(made, std::move(image));
+    return made;
+  }
+
+  // Its parts.
+  running_branch prearmed_branch(const std::string& name) {
     running_branch made;
     made.image = dir.path() / name;
     made.session = *memory->begin();
-    copy_session& session = *made.session;
-    auto prearmed = wait_for([&](auto done) { session.prearm(std::move(done)); });
+    const auto prearmed = wait_for([&](auto done) { made.session->prearm(std::move(done)); });
     EXPECT_TRUE(prearmed) << prearmed.error().message();
-    vm->pause();
-    made.step = vm->steps();
-    auto rearmed = wait_for([&](auto done) { session.rearm(std::move(done)); });
-    EXPECT_TRUE(rearmed) << rearmed.error().message();
-    vm->resume();
-    auto promise = std::make_shared<std::promise<result<copy_result>>>();
-    made.outcome = promise->get_future();
-    session.copy(image ? std::move(image) : make_image(made.image),
-                 [promise](result<copy_result> outcome) { promise->set_value(std::move(outcome)); });
     return made;
+  }
+  void take_instant(running_branch& of) {
+    of.step = vm->steps();
+    const auto rearmed = wait_for([&](auto done) { of.session->rearm(std::move(done)); });
+    EXPECT_TRUE(rearmed) << rearmed.error().message();
+  }
+  void start_copy(running_branch& of, unique_fd image = {}) {
+    auto promise = std::make_shared<std::promise<result<copy_result>>>();
+    of.outcome = promise->get_future();
+    of.session->copy(image ? std::move(image) : make_image(of.image),
+                     [promise](result<copy_result> outcome) { promise->set_value(std::move(outcome)); });
   }
 
   void expect_perfect(running_branch& made) {

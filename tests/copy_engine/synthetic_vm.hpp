@@ -47,8 +47,9 @@ inline std::size_t page_of_step(std::uint64_t step, std::size_t pages) {
 class synthetic_vm {
  public:
   // Forks. REQUIRES: called before this process starts threads. `pages` of RAM, cut in two regions at `split` if it is
-  // not 0.
-  explicit synthetic_vm(std::size_t pages, std::size_t split = 0) : pages_(pages) {
+  // not 0. The guest writes to the last `busy` ones only, if that is not 0.
+  explicit synthetic_vm(std::size_t pages, std::size_t split = 0, std::size_t busy = 0)
+      : pages_(pages), busy_(busy != 0 ? busy : pages) {
     memory_ = std::make_shared<guest_memory>(*guest_memory::create("synthetic", pages * page_size));
     void* shared = ::mmap(nullptr, page_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     control_ = new (shared) synthetic_control{};
@@ -106,7 +107,7 @@ class synthetic_vm {
     std::vector<std::uint64_t> expected(pages_, 0);
     std::size_t unknown = pages_;
     for (std::uint64_t n = step; n > 0 && unknown > 0; --n) {  // backwards: the last write of each page counts
-      std::uint64_t& page = expected[page_of_step(n, pages_)];
+      std::uint64_t& page = expected[page_written_at(n)];
       if (page != 0) continue;
       page = n;
       --unknown;
@@ -120,6 +121,8 @@ class synthetic_vm {
   }
 
  private:
+  std::size_t page_written_at(std::uint64_t step) const { return pages_ - busy_ + page_of_step(step, busy_); }
+
   [[noreturn]] void run_child(int socket, std::size_t split) {
     std::byte* const ram = static_cast<std::byte*>(
         ::mmap(nullptr, pages_ * page_size, PROT_READ | PROT_WRITE, MAP_SHARED, memory_->fd(), 0));
@@ -155,7 +158,7 @@ class synthetic_vm {
         control_->paused.store(control_->asked.load());
         ::sched_yield();
       }
-      auto* const words = reinterpret_cast<volatile std::uint64_t*>(ram + page_of_step(step, pages_) * page_size);
+      auto* const words = reinterpret_cast<volatile std::uint64_t*>(ram + page_written_at(step) * page_size);
       words[0] = step;
       words[page_size / 8 - 1] = step;
       control_->steps.store(step);
@@ -179,7 +182,7 @@ class synthetic_vm {
     handover_.regions.assign(regions, regions + static_cast<std::size_t>(length) / sizeof(memory_region));
   }
 
-  std::size_t pages_;
+  std::size_t pages_, busy_;
   std::shared_ptr<guest_memory> memory_;
   synthetic_control* control_ = nullptr;
   pid_t child_ = -1;

@@ -8,6 +8,8 @@
  *   LIFT_BEFORE_COPY    the fault thread lifts the protection, then saves the page
  *   NO_OVERWRITE_ORDER  a captured page is written without waiting for the bulk write in flight
  *   CAPTURE_SKIPS_IN_FLIGHT  a fault on a page in flight just lifts it
+ *   LIFT_NEIGHBOUR_IN_FLIGHT  a neighbour that is in flight is lifted, too
+ *   LIFT_NEIGHBOUR_PREARMED  a neighbour is lifted, though another epoch is pre-armed and believes it to be untouched
  */
 #define PAGES 2
 #define EPOCHS 2
@@ -45,11 +47,29 @@ end:
   od
 }
 
-/* The fault thread serves one fault: for every epoch, save and mark; then lift and wake. */
+/* No epoch needs page p to be protected. */
+#ifndef LIFT_NEIGHBOUR_IN_FLIGHT
+#define needs(k, p) (AT(k, p).state == armed || AT(k, p).state == in_flight)
+#else
+#define needs(k, p) (AT(k, p).state == armed)
+#endif
+#ifndef LIFT_NEIGHBOUR_PREARMED
+#define is_saved_for(k, p) (e[k].phase == idle || is_over(k) || (e[k].phase == begun && !needs(k, p)))
+#else
+#define is_saved_for(k, p) (e[k].phase != begun || !needs(k, p))
+#endif
+#define is_saved(p) (is_saved_for(0, p) && is_saved_for(1, p))
+
+/* The fault thread serves one fault: for every epoch, save and mark; then lift and wake. If the page was saved already, its
+ * neighbour is lifted with it if that is saved, too (in the code: those of a block). */
 inline serve_fault() {
   byte k = 0;
   byte f = waiting_page;
   byte saved;
+  if
+  :: is_saved(f) && is_saved(1 - f) -> protected[1 - f] = false
+  :: else
+  fi;
 #ifdef LIFT_BEFORE_COPY
   atomic { protected[f] = false; waiting = false }
 #endif
@@ -146,6 +166,7 @@ inline copy_page(k, p) {
 
 /* One branch from begin to end; may be aborted after any step. */
 proctype coordinator(byte k) {
+  byte first;
   ask_prearm[k] = true; !ask_prearm[k];
   if :: goto undo :: skip fi;
   /* the pause sections of one VM never overlap */
@@ -156,10 +177,12 @@ proctype coordinator(byte k) {
     !ask_rearm[k] -> AT(k, 0).instant = memory[0]; AT(k, 1).instant = memory[1]
   }
   paused = false;
+  /* What the guest wrote to goes first, wherever that is. The pages are alike: all orders of two epochs are here. */
+  if :: first = 0 :: k == 1 -> first = 1 fi;
   if :: goto undo :: skip fi;
-  copy_page(k, 0);
+  copy_page(k, first);
   if :: goto undo :: skip fi;
-  copy_page(k, 1);
+  copy_page(k, (1 - first));
   assert(AT(k, 0).settled && AT(k, 1).settled);
   assert(AT(k, 0).image == AT(k, 0).instant);
   assert(AT(k, 1).image == AT(k, 1).instant);
