@@ -113,15 +113,6 @@ struct attached_vm {
     }
     return {0, 0, memory->size()};
   }
-
-  // Appends pages [first, end) as the VMM addresses them: more than one piece only where they cross from region to
-  // region.
-  void add_pieces(std::size_t first, std::size_t end, std::vector<memory_region>& pieces) const {
-    for (std::uint64_t offset = first * page_size; offset < end * page_size;) {
-      pieces.push_back(piece_at(offset, end * page_size - offset));
-      offset = pieces.back().file_offset + pieces.back().size;
-    }
-  }
 };
 
 }  // namespace coppice

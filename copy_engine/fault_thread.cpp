@@ -247,7 +247,12 @@ std::vector<memory_region> fault_thread::pieces_of(const attached_vm& vm, std::v
   for (std::size_t first = 0; first < pages.size();) {
     std::size_t last = first + 1;
     while (last < pages.size() && pages[last] == pages[last - 1] + 1) ++last;
-    vm.add_pieces(pages[first], pages[first] + (last - first), pieces);
+    std::uint64_t offset = pages[first] * page_size;
+    const std::uint64_t end = offset + (last - first) * page_size;
+    while (offset < end) {  // more than one piece only where a run crosses from region to region
+      pieces.push_back(vm.piece_at(offset, end - offset));
+      offset = pieces.back().file_offset + pieces.back().size;
+    }
     first = last;
   }
   return pieces;
@@ -320,16 +325,19 @@ void fault_thread::lift(const attached_vm& vm, const memory_region& piece) {
   }
 }
 
-// The page is copied, and so are neighbours of it: lifted together, they fault once and not each by itself.
+// No epoch needs the page, nor such neighbours of it: lifted together, they fault once and not each by itself.
 void fault_thread::lift_saved(const attached_vm& vm, std::size_t page) {
   const std::size_t block_begin = page / block_pages * block_pages;
   const std::size_t block_end = std::min(block_begin + block_pages, vm.memory->size() / page_size);
   std::size_t first = page, end = page + 1;
   while (first > block_begin && is_saved(vm, first - 1)) --first;
   while (end < block_end && is_saved(vm, end)) ++end;
-  std::vector<memory_region> pieces;
-  vm.add_pieces(first, end, pieces);
-  for (const memory_region& piece : pieces) lift(vm, piece);
+  for (std::uint64_t offset = first * page_size;
+       offset < end * page_size;) {  // a block may cross from region to region
+    const memory_region piece = vm.piece_at(offset, end * page_size - offset);
+    lift(vm, piece);
+    offset = piece.file_offset + piece.size;
+  }
 }
 
 bool fault_thread::serve_fault(attached_vm& vm, std::size_t page, std::size_t window) {

@@ -65,7 +65,8 @@ class fault_thread {
   void read_faults(attached_vm& vm);
   // Serves `page` and the `window - 1` pages after it. False: too few bounce buffers are free.
   bool serve_fault(attached_vm& vm, std::size_t page, std::size_t window);
-  // Whether no epoch needs the page to be protected: each has copied or captured it.
+  // Whether no epoch needs the page to be protected: each has begun and copied or captured it, or has failed. One that
+  // is pre-arming or pre-armed needs every page: it must hear of each write.
   static bool is_saved(const attached_vm& vm, std::size_t page);
   static void lift(const attached_vm& vm, const memory_region& piece);
   static void lift_saved(const attached_vm& vm, std::size_t page);

@@ -5,7 +5,8 @@
 //   in_flight ──capture──▶ captured_in_flight              (fault thread, after it saved the page)
 //   armed ──skip──▶ done                                   (copy thread: holes)
 //
-// Whoever lifts a page's protection has called capture() before: a page in `armed` or `in_flight` is protected.
+// Whoever lifts a page's protection has called capture() before, or seen that needs_capture() is false, which is final:
+// a page in `armed` or `in_flight` is protected.
 // So if settle() succeeds, the page was protected from claim() on, and what was read in between is the epoch's content.
 #pragma once
 

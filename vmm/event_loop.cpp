@@ -262,7 +262,7 @@ result<std::shared_ptr<event_loop>> event_loop::create() {
 event_loop::~event_loop() {
   state_->stop();
   if (running_in_this_thread()) {
-    state_->thread.detach();  // it ends after the callback or task that dropped us; it holds the state until then
+    state_->thread.detach();  // it ends by itself, and whoever still runs a task holds the state
   } else {
     state_->thread.join();
   }

@@ -153,28 +153,24 @@ TEST_F(copy_engine_test, what_the_guest_wrote_to_is_copied_first_and_then_faults
   const auto faults = engine->stats().faults;
   vm->resume();
   for (const auto end = vm->steps() + 20 * busy; vm->steps() < end;) ASSERT_TRUE(vm->runs());
-  EXPECT_EQ(engine->stats().faults, faults + 1);
   EXPECT_EQ(made.session->progress().settled_pages, busy);
-  made.session.reset();
+  made.session.reset();  // through the fault thread: it has counted what it served
+  EXPECT_EQ(engine->stats().faults, faults + 1);
 }
 
 TEST_F(copy_engine_test, a_limit_of_a_branch_is_kept_and_no_page_is_wrong) {
   START_OR_SKIP(8192, 0, {.rates = {.branch_bytes_per_second = 64 * mib}});
-  const auto begin = std::chrono::steady_clock::now();
-  auto made = branch("image");
+  auto made = branch("image");  // of a guest that writes
   expect_perfect(made);
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-  expect_within_limit(took.count(), 64 * mib);
+  expect_limit(64 * mib, 1);
 }
 
 TEST_F(copy_engine_test, a_limit_of_the_host_is_shared_by_all_branches) {
   START_OR_SKIP(4096, 0, {.rates = {.host_bytes_per_second = 64 * mib}});
-  const auto begin = std::chrono::steady_clock::now();
   std::vector<running_branch> branches;
   for (int i = 0; i < 3; ++i) branches.push_back(branch("image" + std::to_string(i)));
   for (auto& each : branches) expect_perfect(each);
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-  expect_within_limit(took.count(), 64 * mib);
+  expect_limit(64 * mib, 3);
 }
 
 TEST_F(copy_engine_test, a_limit_of_the_host_starves_no_branch) {
@@ -208,11 +204,7 @@ TEST_F(copy_engine_test, a_limit_that_is_lifted_frees_copies_that_wait_for_it) {
 TEST_F(copy_engine_test, a_limit_that_is_set_later_is_kept) {
   START_OR_SKIP(8192);
   engine->set_rates({.host_bytes_per_second = 64 * mib, .branch_bytes_per_second = 64 * mib});
-  const auto begin = std::chrono::steady_clock::now();
-  auto made = branch("image");
-  expect_perfect(made);
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-  expect_within_limit(took.count(), 64 * mib);
+  expect_limit(64 * mib, 1);
 }
 
 TEST_F(copy_engine_test, a_guest_that_dies_fails_its_branches) {
