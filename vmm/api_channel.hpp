@@ -28,8 +28,8 @@ class api_channel {
 
   virtual ~api_channel() = default;
 
-  // Sends `request`. Calls `done` exactly once, on the event loop's thread or before this returns (so don't hold a lock
-  // that it takes), with the reply if it is a success (2xx) or else:
+  // Sends `request`. Calls `done` exactly once, on the event loop's thread, with the reply if it is a success (2xx) or
+  // else:
   //   deadline_exceeded  no answer within `deadline` (which counts from now; waiting in the queue included)
   //   unavailable        nobody listens, or the connection broke: the VMM is not up yet, or gone
   //   conflict           the VMM refused it (400); the context holds its fault_message

@@ -48,8 +48,7 @@ std::string name_of(const api_request& request) {
 
 }  // namespace
 
-// All members are used in the loop's callbacks and tasks only (the constructor excepted, which runs before anyone else
-// knows it).
+// All members are used on the loop's thread only (the constructor excepted, which runs before anyone else knows it).
 class curl_api_channel::connection : public std::enable_shared_from_this<connection> {
  public:
   connection(std::shared_ptr<event_loop> loop, std::filesystem::path socket);
@@ -166,7 +165,7 @@ void curl_api_channel::connection::forget_timer() {
 }
 
 void curl_api_channel::connection::add(api_request request, event_loop::clock::time_point deadline, completion done) {
-  if (closed_) return done(given_up(request));  // posted before a callback of the loop destroyed the channel
+  if (closed_) return done(given_up(request));  // posted before the loop's own thread destroyed the channel
   const auto id = next_id_++;
   const auto timer = loop_->add_timer(deadline, [weak = weak_from_this(), id] {
     if (const auto alive = weak.lock()) alive->expire(id);
@@ -282,8 +281,8 @@ curl_api_channel::~curl_api_channel() {
 }
 
 void curl_api_channel::call(api_request request, std::chrono::milliseconds deadline, completion done) {
-  loop_->dispatch([connection = connection_, request = std::move(request), when = event_loop::clock::now() + deadline,
-                   done = std::move(done)]() mutable { connection->add(std::move(request), when, std::move(done)); });
+  loop_->post([connection = connection_, request = std::move(request), when = event_loop::clock::now() + deadline,
+               done = std::move(done)]() mutable { connection->add(std::move(request), when, std::move(done)); });
 }
 
 }  // namespace coppice

@@ -13,8 +13,8 @@ namespace coppice {
 // If the VMM closed the kept connection before it answered a byte, the request is sent once more on a new one.
 // A refusal reads "PUT /snapshot/load: <fault_message>"; other statuses than 2xx are named, `conflict` too
 // (503, too many connections: `unavailable`).
-// The destructor cancels what is unanswered and returns when every completion has run (in a callback of the
-// loop: those of calls made a moment before may follow): don't hold a lock in it that a completion takes.
+// The destructor cancels what is unanswered and returns when every completion has run (on the loop's own thread: those
+// of calls made a moment before may follow): don't hold a lock in it that a completion takes.
 class curl_api_channel final : public api_channel {
  public:
   curl_api_channel(std::shared_ptr<event_loop> loop, std::filesystem::path socket);
@@ -26,7 +26,7 @@ class curl_api_channel final : public api_channel {
   class connection;
 
   std::shared_ptr<event_loop> loop_;
-  std::shared_ptr<connection> connection_;  // used in the loop's callbacks and tasks only
+  std::shared_ptr<connection> connection_;  // used on the loop's thread only
 };
 
 }  // namespace coppice

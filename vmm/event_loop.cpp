@@ -5,7 +5,6 @@
 #include <sys/timerfd.h>
 
 #include <array>
-#include <atomic>
 #include <cassert>
 #include <future>
 #include <map>
@@ -40,42 +39,24 @@ class event_loop::state {
   void run();
   void stop();
   void post(task work);
-  void dispatch(task work);
-  bool running_in_this_thread() const noexcept { return runner_ == std::this_thread::get_id(); }
   result<void> watch(int fd, std::uint32_t events, fd_callback callback);
   void unwatch(int fd) noexcept;
   timer_id add_timer(clock::time_point when, task work);
   void cancel_timer(timer_id timer) noexcept;
 
   std::thread thread;
+  std::thread::id thread_id;  // written before create() returns
 
  private:
-  // While it lives, this thread runs the callbacks and tasks.
-  class turn {
-   public:
-    turn(state& of, std::unique_lock<std::mutex> lock) : of_(of), lock_(std::move(lock)) {
-      of_.runner_ = std::this_thread::get_id();
-    }
-    ~turn() { of_.runner_ = std::thread::id(); }
-    turn(const turn&) = delete;
-    turn& operator=(const turn&) = delete;
-
-   private:
-    state& of_;
-    std::unique_lock<std::mutex> lock_;
-  };
-
   struct watched {
     std::uint64_t token = 0;
     std::shared_ptr<fd_callback> callback;  // shared: it may remove itself while it runs
   };
 
   result<void> add_own(int fd, std::uint64_t token);
-  bool anything_posted();
   void run_posted();
   void run_due_timers();
-  void serve(const epoll_event& event);
-  void call_back(std::uint64_t token, std::uint32_t events);
+  void dispatch(std::uint64_t token, std::uint32_t events);
   void arm_timer();
   void wake() noexcept;
 
@@ -87,8 +68,7 @@ class event_loop::state {
   std::vector<task> posted_;
   bool stopping_ = false;
 
-  std::mutex turn_mutex_;  // held by a `turn`: it guards all below
-  std::atomic<std::thread::id> runner_;
+  // The loop's thread only.
   std::uint64_t next_token_ = first_watch;
   std::unordered_map<int, watched> watches_;
   std::unordered_map<std::uint64_t, int> fd_of_token_;
@@ -131,24 +111,6 @@ void event_loop::state::post(task work) {
   if (first) wake();
 }
 
-bool event_loop::state::anything_posted() {
-  const std::lock_guard lock(mutex_);
-  return !posted_.empty();
-}
-
-void event_loop::state::dispatch(task work) {
-  if (!running_in_this_thread()) {  // or the lock would be taken twice
-    std::unique_lock lock(turn_mutex_, std::try_to_lock);
-    if (lock && !anything_posted()) {
-      const turn mine(*this, std::move(lock));
-      work();
-      work = nullptr;  // releases what it captured while it is still our turn
-      return;
-    }
-  }
-  post(std::move(work));
-}
-
 void event_loop::state::stop() {
   {
     const std::lock_guard lock(mutex_);
@@ -179,33 +141,29 @@ void event_loop::state::run_due_timers() {
   arm_timer();
 }
 
-void event_loop::state::call_back(std::uint64_t token, std::uint32_t events) {
+void event_loop::state::dispatch(std::uint64_t token, std::uint32_t events) {
   const auto fd = fd_of_token_.find(token);
   if (fd == fd_of_token_.end()) return;  // unwatched by an earlier callback of this round
   const auto callback = watches_.at(fd->second).callback;
   (*callback)(events);
 }
 
-void event_loop::state::serve(const epoll_event& event) {
-  std::uint64_t drained = 0;
-  if (event.data.u64 == wake_token) {
-    [[maybe_unused]] const auto read = ::read(wake_.get(), &drained, sizeof drained);
-    run_posted();
-  } else if (event.data.u64 == timer_token) {
-    [[maybe_unused]] const auto read = ::read(timer_.get(), &drained, sizeof drained);
-    run_due_timers();
-  } else {
-    call_back(event.data.u64, event.events);
-  }
-}
-
 void event_loop::state::run() {
   std::array<epoll_event, 64> events;
   for (;;) {
     const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), -1);
-    {
-      const turn mine(*this, std::unique_lock(turn_mutex_));
-      for (int i = 0; i < count; ++i) serve(events[static_cast<std::size_t>(i)]);
+    for (int i = 0; i < count; ++i) {
+      const auto& event = events[static_cast<std::size_t>(i)];
+      std::uint64_t drained = 0;
+      if (event.data.u64 == wake_token) {
+        [[maybe_unused]] const auto read = ::read(wake_.get(), &drained, sizeof drained);
+        run_posted();
+      } else if (event.data.u64 == timer_token) {
+        [[maybe_unused]] const auto read = ::read(timer_.get(), &drained, sizeof drained);
+        run_due_timers();
+      } else {
+        dispatch(event.data.u64, event.events);
+      }
     }
     const std::lock_guard lock(mutex_);
     if (stopping_ && posted_.empty()) return;
@@ -255,14 +213,20 @@ void event_loop::state::unwatch(int fd) noexcept {
 result<std::shared_ptr<event_loop>> event_loop::create() {
   auto shared = std::make_shared<state>();
   COPPICE_TRY(shared->open());
-  shared->thread = std::thread([shared] { shared->run(); });
+  std::promise<void> started;
+  shared->thread = std::thread([shared, &started] {
+    shared->thread_id = std::this_thread::get_id();
+    started.set_value();
+    shared->run();
+  });
+  started.get_future().wait();
   return std::shared_ptr<event_loop>(new event_loop(std::move(shared)));
 }
 
 event_loop::~event_loop() {
   state_->stop();
-  if (running_in_this_thread()) {
-    state_->thread.detach();  // it ends by itself, and whoever still runs a task holds the state
+  if (on_loop_thread()) {
+    state_->thread.detach();  // it ends when the callback that dropped us returns; it holds the state until then
   } else {
     state_->thread.join();
   }
@@ -272,13 +236,8 @@ void event_loop::post(task work) {
   state_->post(std::move(work));
 }
 
-void event_loop::dispatch(task work) {
-  const auto held = state_;  // `work` may drop the loop
-  held->dispatch(std::move(work));
-}
-
 void event_loop::run_sync(const task& work) {
-  if (running_in_this_thread()) return work();
+  if (on_loop_thread()) return work();
   std::promise<void> ran;
   state_->post([&] {
     work();
@@ -287,27 +246,27 @@ void event_loop::run_sync(const task& work) {
   ran.get_future().wait();
 }
 
-bool event_loop::running_in_this_thread() const noexcept {
-  return state_->running_in_this_thread();
+bool event_loop::on_loop_thread() const noexcept {
+  return std::this_thread::get_id() == state_->thread_id;
 }
 
 result<void> event_loop::watch(int fd, std::uint32_t events, fd_callback callback) {
-  assert(running_in_this_thread());
+  assert(on_loop_thread());
   return state_->watch(fd, events, std::move(callback));
 }
 
 void event_loop::unwatch(int fd) noexcept {
-  assert(running_in_this_thread());
+  assert(on_loop_thread());
   state_->unwatch(fd);
 }
 
 event_loop::timer_id event_loop::add_timer(clock::time_point when, task work) {
-  assert(running_in_this_thread());
+  assert(on_loop_thread());
   return state_->add_timer(when, std::move(work));
 }
 
 void event_loop::cancel_timer(timer_id timer) noexcept {
-  assert(running_in_this_thread());
+  assert(on_loop_thread());
   state_->cancel_timer(timer);
 }
 

@@ -84,7 +84,7 @@ class local_vmm final : public running_vmm {
   const pid_t pid_;
   std::mutex mutex_;  // guards child_ against kill()
   std::optional<child_process> child_;
-  bool watched_ = false;                 // in the loop's callbacks and tasks only
+  bool watched_ = false;                 // loop's thread
   std::optional<curl_api_channel> api_;  // always there, until the destructor
 };
 

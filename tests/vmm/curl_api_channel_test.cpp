@@ -24,7 +24,7 @@ struct channel_test : testing::Test {
   reply_future send(api_channel& api, api_request request, std::chrono::milliseconds deadline = 10s) {
     auto answered = std::make_shared<std::promise<result<api_reply>>>();
     api.call(std::move(request), deadline, [this, answered](result<api_reply> reply) {
-      EXPECT_TRUE(loop->running_in_this_thread());
+      EXPECT_TRUE(loop->on_loop_thread());
       answered->set_value(std::move(reply));  // throws if it is called twice
     });
     return answered->get_future();

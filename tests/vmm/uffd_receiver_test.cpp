@@ -66,7 +66,7 @@ struct receiver_test : testing::Test {
   std::future<result<uffd_handover>> expect(std::chrono::milliseconds deadline = 10s) {
     auto came = std::make_shared<std::promise<result<uffd_handover>>>();
     receiver->receive(socket, deadline, [this, came](result<uffd_handover> handover) {
-      EXPECT_TRUE(loop->running_in_this_thread());
+      EXPECT_TRUE(loop->on_loop_thread());
       came->set_value(std::move(handover));
     });
     return came->get_future();
