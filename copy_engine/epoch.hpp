@@ -113,6 +113,16 @@ struct attached_vm {
     }
     return {0, 0, memory->size()};
   }
+
+  // Hands pages [first, end) to `use`, piece by piece: more than one where they cross from region to region.
+  template <class Use>
+  void for_each_piece(std::size_t first, std::size_t end, Use use) const {
+    for (std::uint64_t offset = first * page_size; offset < end * page_size;) {
+      const memory_region piece = piece_at(offset, end * page_size - offset);
+      use(piece);
+      offset = piece.file_offset + piece.size;
+    }
+  }
 };
 
 }  // namespace coppice

@@ -247,12 +247,8 @@ std::vector<memory_region> fault_thread::pieces_of(const attached_vm& vm, std::v
   for (std::size_t first = 0; first < pages.size();) {
     std::size_t last = first + 1;
     while (last < pages.size() && pages[last] == pages[last - 1] + 1) ++last;
-    std::uint64_t offset = pages[first] * page_size;
-    const std::uint64_t end = offset + (last - first) * page_size;
-    while (offset < end) {  // more than one piece only where a run crosses from region to region
-      pieces.push_back(vm.piece_at(offset, end - offset));
-      offset = pieces.back().file_offset + pieces.back().size;
-    }
+    vm.for_each_piece(pages[first], pages[first] + (last - first),
+                      [&](const memory_region& piece) { pieces.push_back(piece); });
     first = last;
   }
   return pieces;
@@ -332,12 +328,7 @@ void fault_thread::lift_saved(const attached_vm& vm, std::size_t page) {
   std::size_t first = page, end = page + 1;
   while (first > block_begin && is_saved(vm, first - 1)) --first;
   while (end < block_end && is_saved(vm, end)) ++end;
-  for (std::uint64_t offset = first * page_size;
-       offset < end * page_size;) {  // a block may cross from region to region
-    const memory_region piece = vm.piece_at(offset, end * page_size - offset);
-    lift(vm, piece);
-    offset = piece.file_offset + piece.size;
-  }
+  vm.for_each_piece(first, end, [&](const memory_region& piece) { lift(vm, piece); });
 }
 
 bool fault_thread::serve_fault(attached_vm& vm, std::size_t page, std::size_t window) {
