@@ -32,16 +32,13 @@ result<std::size_t> copy_job::next_data(std::size_t page) const {
   return static_cast<std::size_t>(data) / page_size;
 }
 
-result<void> copy_job::skip_hole() {
-  const auto data = next_data(next_page);
-  if (!data) return data.error();
+void copy_job::skip_hole(std::size_t first, std::size_t end) noexcept {
   std::size_t skipped = 0;
-  for (; next_page < *data; ++next_page) {
-    if (branch->states.skip(next_page)) ++skipped;
+  for (std::size_t page = first; page < end; ++page) {
+    if (branch->states.skip(page)) ++skipped;
   }
   summary.hole_pages += skipped;
   settle_pages(skipped);
-  return {};
 }
 
 }  // namespace coppice

@@ -86,8 +86,8 @@ struct copy_job {
   // One page a call. SEEK_HOLE would tell how far the data go, but looks at all of them in one system call: 20 ms a GiB
   // in which a kernel without full preemption lets nobody else run on that CPU, neither the fault thread nor a vCPU.
   result<std::size_t> next_data(std::size_t page) const;
-  // Passes over the hole at next_page, if there is one: it is zero, and a guest that writes there is captured first.
-  result<void> skip_hole();
+  // Settles the hole [first, end): it is zero, and a guest that writes there is captured first.
+  void skip_hole(std::size_t first, std::size_t end) noexcept;
 };
 
 }  // namespace coppice

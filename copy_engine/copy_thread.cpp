@@ -160,7 +160,6 @@ void copy_thread::pump_bulk(copy_job& job) {
     stream(job, first, std::min(pages, first + block_pages));
     return;
   }
-  if (auto skipped = job.skip_hole(); !skipped) return fail(job, std::move(skipped).error());
   job.next_page = stream(job, job.next_page, std::min(pages, job.next_page + block_pages));
 }
 
@@ -177,8 +176,18 @@ std::size_t copy_thread::stream(copy_job& job, std::size_t page, std::size_t end
     submit(job, std::move(operation));
     run = 0;
   };
-  for (; page < end; ++page) {
-    if (const auto data = job.next_data(page); !data || *data != page) break;
+  while (page < end) {
+    auto data = job.next_data(page);
+    if (!data) {
+      fail(job, std::move(data).error());
+      break;
+    }
+    if (*data > page) {
+      write_run();
+      job.skip_hole(page, *data);
+      page = *data;
+      continue;
+    }
     if (!job.branch->states.claim(page)) {
       write_run();
     } else if (is_zero_page({ram + page * page_size, page_size})) {
@@ -190,6 +199,7 @@ std::size_t copy_thread::stream(copy_job& job, std::size_t page, std::size_t end
     } else {
       ++run;
     }
+    ++page;
   }
   write_run();
   return page;

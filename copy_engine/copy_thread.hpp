@@ -54,7 +54,8 @@ class copy_thread {
   bool may_write_more(const copy_job& job) const noexcept;
   void wait_for_events(std::optional<std::chrono::nanoseconds> at_most);
   void pump_bulk(copy_job& job);
-  // Streams [page, end), but for what is captured or copied already, up to the first hole. Returns where it stopped.
+  // Streams [page, end), but for what is captured or copied already; holes are settled, the last one beyond `end`, too.
+  // Returns where it stopped.
   std::size_t stream(copy_job& job, std::size_t page, std::size_t end);
   void submit(copy_job& job, write_operation operation);
   void queue_write(write_operation& operation);

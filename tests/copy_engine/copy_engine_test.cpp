@@ -25,7 +25,7 @@ TEST_F(copy_engine_test, an_engine_may_be_ended_as_soon_as_it_is_made) {
 }
 
 TEST_F(copy_engine_test, two_memory_regions_make_one_image) {
-  START_OR_SKIP(4096, 1024);
+  START_OR_SKIP(4100, 1000);  // a block lies in both, and the last one is short
   auto made = branch("image");
   expect_perfect(made);
 }
