@@ -3,11 +3,11 @@
 #include <atomic>
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
-#include <caf/atom.hpp>
 #include <future>
 
 #include "actors/daemon.hpp"
 #include "actors/fleet.hpp"
+#include "actors/loop_scheduler.hpp"
 
 namespace coppice {
 
@@ -15,20 +15,16 @@ namespace {
 
 constexpr auto stop_patience = std::chrono::milliseconds(3500);
 
-// The default policy stalls messages for up to 9 ms. One thread: no actor ever blocks, and a message that wakes a
-// second thread comes later than one that the first takes next. Measured, what the actors add to a pause: 337 us with
-// two threads, 169 with one (coppice-bench actors).
 struct caf_settings : caf::actor_system_config {
-  caf_settings() {
-    set("scheduler.policy", caf::atom("sharing"));
-    set("scheduler.max-threads", std::size_t{1});
+  explicit caf_settings(const std::shared_ptr<event_loop>& loop) {
+    module_factories.emplace_back([loop](caf::actor_system& system) { return new loop_scheduler(system, loop); });
   }
 };
 
 class actor_control_plane final : public control_plane {
  public:
   explicit actor_control_plane(services_ptr with)
-      : with_(std::move(with)), system_(settings_), fleet_(system_.spawn<fleet>(with_)) {
+      : with_(std::move(with)), settings_(with_->loop), system_(settings_), fleet_(system_.spawn<fleet>(with_)) {
     const auto& found = with_->vmm.capabilities();
     with_->meters.build_info(COPPICE_VERSION, found.app_name + " " + found.version);
   }

@@ -11,6 +11,7 @@ namespace {
 class owning_control_plane final : public control_plane {
  public:
   struct parts {
+    std::shared_ptr<event_loop> loop;
     std::unique_ptr<snapshot_store> store;
     std::unique_ptr<vmm_host> vmm;
     std::unique_ptr<copy_engine> engine;
@@ -22,7 +23,7 @@ class owning_control_plane final : public control_plane {
   owning_control_plane(parts all, const daemon_options& options, metrics& meters) : parts_(std::move(all)) {
     inner_ = make_control_plane(std::make_shared<const services>(
         services{*parts_.vmm, *parts_.engine, *parts_.store, meters, parts_.pool, parts_.run_dir, options.deadlines,
-                 options.limits, parts_.slow_pool}));
+                 options.limits, parts_.loop, parts_.slow_pool}));
   }
   ~owning_control_plane() override {
     inner_.reset();  // the actors end, and hand what they own to the pools
@@ -90,7 +91,10 @@ result<std::unique_ptr<control_plane>> start_daemon(const daemon_options& option
   std::filesystem::remove_all(all.run_dir, failure);  // ours alone: the store holds the root's lock
   std::filesystem::create_directories(all.run_dir, failure);
   if (failure) return error{errc::io, failure.value(), "create " + all.run_dir.string()};
-  auto vmm = create_vmm_host({options.vmm, all.run_dir, {}});
+  auto loop = event_loop::create();
+  if (!loop) return std::move(loop).error();
+  all.loop = std::move(*loop);
+  auto vmm = create_vmm_host({options.vmm, all.run_dir, {}, all.loop});
   if (!vmm) return std::move(vmm).error();
   all.vmm = std::move(*vmm);
   auto engine = create_copy_engine(options.engine);

@@ -24,7 +24,7 @@ struct daemon_options {
 // VMM), unsupported (no userfaultfd or io_uring here), io.
 result<std::unique_ptr<control_plane>> start_daemon(const daemon_options& options, metrics& meters);
 
-// The actors alone, over parts that outlive the result. CAF runs on one thread of its own.
+// The actors alone, over parts that outlive the result. `with->loop` runs them.
 std::unique_ptr<control_plane> make_control_plane(services_ptr with);
 
 }  // namespace coppice

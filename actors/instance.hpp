@@ -56,6 +56,7 @@ class instance final : public instance_handle::base {
   void listen_for_uffd();
   void ask_for_uffd();
   void when_handed_over(result<uffd_handover> handover);
+  void when_attached(result<std::unique_ptr<protected_memory>> attached);
   void resume_first();
   void started();
   void start_failed(error failure);

@@ -156,7 +156,15 @@ void instance::ask_for_uffd() {
 void instance::when_handed_over(result<uffd_handover> handover) {
   if (state_ == instance_state::gone || stopping_) return;
   if (!handover) return start_failed(std::move(handover).error());
-  auto attached = with_->engine.attach(std::move(*handover), memory_);
+  // Waits for the fault thread.
+  auto given = std::make_shared<uffd_handover>(std::move(*handover));
+  offload(
+      *with_->pool, [with = with_, given, memory = memory_] { return with->engine.attach(std::move(*given), memory); },
+      [this](result<std::unique_ptr<protected_memory>> attached) { when_attached(std::move(attached)); });
+}
+
+void instance::when_attached(result<std::unique_ptr<protected_memory>> attached) {
+  if (state_ == instance_state::gone || stopping_) return;
   if (!attached) return start_failed(std::move(attached).error());
   protected_ = share_offloaded(with_->pool, std::move(*attached));
   resume_first();

@@ -10,6 +10,7 @@
 #include "copy_engine/copy_engine.hpp"
 #include "metrics/metrics.hpp"
 #include "store/store.hpp"
+#include "vmm/event_loop.hpp"
 #include "vmm/vmm_host.hpp"
 
 namespace coppice {
@@ -30,6 +31,7 @@ struct services {
   std::filesystem::path run_dir;  // a folder per VM below it: sockets and logs
   branch_deadlines deadlines;
   daemon_limits limits;
+  std::shared_ptr<event_loop> loop = {};  // whose thread runs the actors
   // For what may take seconds or more, so that it holds up nothing of a branch: loading RAM, verifying, composing.
   std::shared_ptr<executor> slow_pool = pool;
   std::shared_ptr<event_hub> events = std::make_shared<event_hub>();  // the fleet tells it of each change

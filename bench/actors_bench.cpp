@@ -94,7 +94,9 @@ result<void> actors_bench::set_up() {
   store_ = *std::move(store);
   auto built = built_file("vmm/reference/coppice-vmm");
   if (options_.vmm.empty() && !built) return std::move(built).error();
-  auto host = create_vmm_host({options_.vmm.empty() ? *built : fs::absolute(options_.vmm), run_dir, {}});
+  auto loop = event_loop::create();
+  if (!loop) return std::move(loop).error();
+  auto host = create_vmm_host({options_.vmm.empty() ? *built : fs::absolute(options_.vmm), run_dir, {}, *loop});
   if (!host) return std::move(host).error();
   host_ = std::make_unique<tapped_host>(*std::move(host));
   auto engine = create_copy_engine({});
@@ -102,7 +104,7 @@ result<void> actors_bench::set_up() {
   engine_ = std::make_unique<tapped_engine>(*std::move(engine));
   pool_ = std::make_shared<worker_pool>(4U);
   plane_ = make_control_plane(std::make_shared<const services>(
-      services{*host_, *engine_, *store_, meters_, pool_, run_dir, branch_deadlines{}, daemon_limits{}}));
+      services{*host_, *engine_, *store_, meters_, pool_, run_dir, branch_deadlines{}, daemon_limits{}, *loop}));
   return start_guest();
 }
 

@@ -24,6 +24,9 @@ constexpr std::uint64_t wake_token = 0;
 constexpr std::uint64_t timer_token = 1;
 constexpr std::uint64_t first_watch = 2;
 
+// Tasks post tasks: so often these come before a look at fds and timers.
+constexpr int rounds_a_look = 8;
+
 timespec to_timespec(event_loop::clock::time_point when) {
   // libstdc++'s steady_clock is CLOCK_MONOTONIC. A zero timespec would disarm the timer: hence at least 1 ns.
   const auto nanoseconds =
@@ -54,7 +57,7 @@ class event_loop::state {
   };
 
   result<void> add_own(int fd, std::uint64_t token);
-  void run_posted();
+  bool run_posted();
   void run_due_timers();
   void dispatch(std::uint64_t token, std::uint32_t events);
   void arm_timer();
@@ -108,7 +111,7 @@ void event_loop::state::post(task work) {
     first = posted_.empty();
     posted_.push_back(std::move(work));
   }
-  if (first) wake();
+  if (first && std::this_thread::get_id() != thread_id) wake();  // the loop itself looks before it sleeps
 }
 
 void event_loop::state::stop() {
@@ -119,7 +122,8 @@ void event_loop::state::stop() {
   wake();
 }
 
-void event_loop::state::run_posted() {
+// What has been posted up to now. False if that was nothing.
+bool event_loop::state::run_posted() {
   std::vector<task> tasks;
   {
     const std::lock_guard lock(mutex_);
@@ -129,6 +133,7 @@ void event_loop::state::run_posted() {
     work();
     work = nullptr;  // releases what it captured before the next one runs
   }
+  return !tasks.empty();
 }
 
 void event_loop::state::run_due_timers() {
@@ -151,13 +156,18 @@ void event_loop::state::dispatch(std::uint64_t token, std::uint32_t events) {
 void event_loop::state::run() {
   std::array<epoll_event, 64> events;
   for (;;) {
-    const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), -1);
+    bool idle = false;
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopping_ && posted_.empty()) return;
+      idle = posted_.empty();
+    }
+    const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), idle ? -1 : 0);
     for (int i = 0; i < count; ++i) {
       const auto& event = events[static_cast<std::size_t>(i)];
       std::uint64_t drained = 0;
       if (event.data.u64 == wake_token) {
         [[maybe_unused]] const auto read = ::read(wake_.get(), &drained, sizeof drained);
-        run_posted();
       } else if (event.data.u64 == timer_token) {
         [[maybe_unused]] const auto read = ::read(timer_.get(), &drained, sizeof drained);
         run_due_timers();
@@ -165,8 +175,8 @@ void event_loop::state::run() {
         dispatch(event.data.u64, event.events);
       }
     }
-    const std::lock_guard lock(mutex_);
-    if (stopping_ && posted_.empty()) return;
+    for (int round = 0; round < rounds_a_look && run_posted(); ++round) {
+    }
   }
 }
 

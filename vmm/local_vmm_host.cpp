@@ -171,7 +171,7 @@ class probe_dir {
 
 result<std::unique_ptr<vmm_host>> create_vmm_host(const vmm_host_options& options) {
   COPPICE_TRY(check_binary(options.binary));
-  auto io = event_loop::create();
+  auto io = options.loop ? options.loop : event_loop::create();
   if (!io) return std::move(io).error();
   auto spawner = event_loop::create();
   if (!spawner) return std::move(spawner).error();

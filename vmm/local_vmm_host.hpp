@@ -7,14 +7,16 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "vmm/event_loop.hpp"
 #include "vmm/vmm_host.hpp"
 
 namespace coppice {
 
 struct vmm_host_options {
-  std::filesystem::path binary;         // a Firecracker, or coppice-vmm
-  std::filesystem::path runtime_dir;    // exists; on tmpfs if possible; short (socket paths have 107 bytes)
-  std::vector<std::string> extra_args;  // passed to every VMM before our own
+  std::filesystem::path binary;           // a Firecracker, or coppice-vmm
+  std::filesystem::path runtime_dir;      // exists; on tmpfs if possible; short (socket paths have 107 bytes)
+  std::vector<std::string> extra_args;    // passed to every VMM before our own
+  std::shared_ptr<event_loop> loop = {};  // where callbacks run; null: one of the host's own
 };
 
 // Checks the binary, starts it once below `runtime_dir` and asks what it can do. Blocks for that (some 20 ms). A VMM

@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 
 #include <atomic>
+#include <functional>
 #include <future>
 #include <vector>
 
@@ -56,6 +57,38 @@ TEST(event_loop, timers_fire_in_order_of_time_and_a_cancelled_one_never) {
   });
   ASSERT_EQ(last.get_future().wait_for(10s), std::future_status::ready);
   EXPECT_EQ(order, (std::vector<int>{1, 2, 3}));
+}
+
+TEST(event_loop, what_a_callback_posts_runs_though_nothing_else_wakes_the_loop) {
+  auto loop = make_loop();
+  std::promise<void> from_a_timer, from_a_task;
+  loop->run_sync([&] {
+    loop->add_timer(event_loop::clock::now() + 1ms, [&] {
+      loop->post([&] {
+        from_a_timer.set_value();
+        loop->post([&] { from_a_task.set_value(); });
+      });
+    });
+  });
+  EXPECT_EQ(from_a_timer.get_future().wait_for(10s), std::future_status::ready);
+  EXPECT_EQ(from_a_task.get_future().wait_for(10s), std::future_status::ready);
+}
+
+TEST(event_loop, tasks_that_post_each_other_hold_up_no_timer) {
+  auto loop = make_loop();
+  std::promise<void> fired;
+  bool stop = false;  // the loop's thread only
+  std::function<void()> again = [&] {
+    if (!stop) loop->post(again);
+  };
+  loop->run_sync([&] {
+    loop->add_timer(event_loop::clock::now() + 1ms, [&] {
+      stop = true;
+      fired.set_value();
+    });
+    again();
+  });
+  EXPECT_EQ(fired.get_future().wait_for(10s), std::future_status::ready);
 }
 
 TEST(event_loop, a_callback_may_unwatch_itself_and_is_not_called_again) {

@@ -1,0 +1,100 @@
+#include "actors/loop_scheduler.hpp"
+
+#include <gtest/gtest.h>
+
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+#include <caf/event_based_actor.hpp>
+#include <caf/send.hpp>
+#include <future>
+
+namespace coppice {
+namespace {
+
+using namespace std::chrono_literals;
+
+struct loop_settings : caf::actor_system_config {
+  explicit loop_settings(const std::shared_ptr<event_loop>& loop) {
+    module_factories.emplace_back([loop](caf::actor_system& system) { return new loop_scheduler(system, loop); });
+  }
+};
+
+class loop_scheduler_test : public testing::Test {
+ protected:
+  template <class T>
+  static T soon(std::promise<T>& promise) {
+    auto future = promise.get_future();
+    EXPECT_EQ(future.wait_for(60s), std::future_status::ready);
+    return future.get();
+  }
+
+  std::shared_ptr<event_loop> loop_ = std::move(event_loop::create()).value();
+};
+
+TEST_F(loop_scheduler_test, actors_run_on_the_loops_thread_also_those_that_actors_spawn) {
+  loop_settings settings(loop_);
+  caf::actor_system system(settings);
+  std::promise<bool> spawner_on_loop, spawned_on_loop;
+  system.spawn([&](caf::event_based_actor* self) {
+    spawner_on_loop.set_value(loop_->on_loop_thread());
+    self->spawn([&] { spawned_on_loop.set_value(loop_->on_loop_thread()); });
+  });
+  EXPECT_TRUE(soon(spawner_on_loop));
+  EXPECT_TRUE(soon(spawned_on_loop));
+}  // here a system whose logger some thread still holds would wait for ever
+
+TEST_F(loop_scheduler_test, the_loop_serves_others_between_two_turns_of_a_busy_actor) {
+  loop_settings settings(loop_);
+  caf::actor_system system(settings);
+  std::promise<void> served;
+  bool stop = false;  // the loop's thread only
+  const auto busy = system.spawn([&](caf::event_based_actor* self) -> caf::behavior {
+    return {[&, self](int number) {
+      if (!stop) self->send(self, number);
+    }};
+  });
+  caf::anon_send(busy, 1);
+  loop_->post([&] {
+    loop_->add_timer(event_loop::clock::now() + 5ms, [&] {
+      stop = true;
+      served.set_value();
+    });
+  });
+  soon(served);
+}
+
+TEST_F(loop_scheduler_test, delayed_messages_and_deadlines_come) {
+  loop_settings settings(loop_);
+  caf::actor_system system(settings);
+  std::promise<int> delayed;
+  std::promise<bool> missed;
+  const auto silent = system.spawn([](caf::event_based_actor* self) -> caf::behavior {
+    return {[self](int) { return self->make_response_promise(); }};
+  });
+  const auto receiver = system.spawn([&](caf::event_based_actor* self) -> caf::behavior {
+    self->request(silent, 5ms, 1)
+        .then([](int) {}, [&](caf::error& why) { missed.set_value(why == caf::sec::request_timeout); });
+    return {[&](int number) { delayed.set_value(number); }};
+  });
+  caf::delayed_anon_send(receiver, 5ms, 7);
+  EXPECT_TRUE(soon(missed));
+  EXPECT_EQ(soon(delayed), 7);
+  caf::anon_send_exit(silent, caf::exit_reason::user_shutdown);
+}
+
+TEST_F(loop_scheduler_test, a_handle_may_outlive_the_system_and_the_loop_goes_on) {
+  caf::actor left;
+  {
+    loop_settings settings(loop_);
+    caf::actor_system system(settings);
+    left = system.spawn([](caf::event_based_actor* self) -> caf::behavior { return {[self](int) { self->quit(); }}; });
+    caf::anon_send(left, 1);
+  }
+  caf::anon_send(left, 2);
+  bool ran = false;
+  loop_->run_sync([&] { ran = true; });
+  EXPECT_TRUE(ran);
+}
+
+}  // namespace
+}  // namespace coppice
