@@ -68,6 +68,7 @@ struct sandbox_info {
   std::string backing;  // "shared": can be branched live; "file"
   std::uint64_t memory_bytes = 0;
   unsigned vcpus = 0;
+  std::optional<std::uint64_t> memory_limit_mib;
   // With a network namespace of its own only.
   std::optional<std::string> netns;       // its path, e.g. for nsenter(1): /proc/PID/ns/net
   std::optional<std::string> guest_addr;  // IP:PORT inside it where the guest's agent listens
@@ -92,7 +93,8 @@ struct create_snapshot_request {
 struct create_sandboxes_request {
   std::string snapshot_tag;
   unsigned n = 1;
-  bool network_namespaces = false;  // one for each
+  bool network_namespaces = false;     // one for each
+  std::uint64_t memory_limit_mib = 0;  // that each may take, RAM and VMM together; 0: no limit
 };
 
 struct branch_request {

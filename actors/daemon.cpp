@@ -17,13 +17,15 @@ class owning_control_plane final : public control_plane {
     std::unique_ptr<copy_engine> engine;
     std::shared_ptr<worker_pool> pool;
     std::shared_ptr<worker_pool> slow_pool;
+    std::shared_ptr<const memory_cgroups> cgroups;
     std::filesystem::path run_dir;
   };
 
   owning_control_plane(parts all, const daemon_options& options, metrics& meters) : parts_(std::move(all)) {
-    inner_ = make_control_plane(std::make_shared<const services>(
-        services{*parts_.vmm, *parts_.engine, *parts_.store, meters, parts_.pool, parts_.run_dir, options.deadlines,
-                 options.limits, parts_.loop, parts_.slow_pool}));
+    services with{*parts_.vmm,    *parts_.engine,    *parts_.store,  meters,      parts_.pool,
+                  parts_.run_dir, options.deadlines, options.limits, parts_.loop, parts_.slow_pool};
+    with.cgroups = parts_.cgroups;
+    inner_ = make_control_plane(std::make_shared<const services>(std::move(with)));
   }
   ~owning_control_plane() override {
     inner_.reset();  // the actors end, and hand what they own to the pools
@@ -97,6 +99,11 @@ result<std::unique_ptr<control_plane>> start_daemon(const daemon_options& option
   auto vmm = create_vmm_host({options.vmm, all.run_dir, {}, all.loop});
   if (!vmm) return std::move(vmm).error();
   all.vmm = std::move(*vmm);
+  if (!options.cgroup.empty()) {
+    auto cgroups = memory_cgroups::open(options.cgroup);
+    if (!cgroups) return std::move(cgroups).error();
+    all.cgroups = *std::move(cgroups);
+  }
   auto engine = create_copy_engine(options.engine);
   if (!engine) return std::move(engine).error();
   all.engine = std::move(*engine);

@@ -16,7 +16,8 @@ struct daemon_options {
   branch_deadlines deadlines;
   copy_engine_options engine;
   std::uint64_t keep_free_bytes = 64 * mib;
-  unsigned workers = 4;  // threads for what blocks, and as many for what does so for long
+  std::filesystem::path cgroup;  // where memory_cgroups are made; empty: none are
+  unsigned workers = 4;          // threads for what blocks, and as many for what does so for long
 };
 
 // Opens store, VMM and copy engine and starts the actors. Blocks for some 100 ms. `meters` outlives the result.

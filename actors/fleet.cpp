@@ -111,6 +111,9 @@ void fleet::spawn_sandboxes(const ask::create_sandboxes& ask, const pin_ptr& pin
                             "snapshot '" + pin->tag +
                                 "' has a network interface, and its children the same address: ask for a network "
                                 "namespace each (\"per_child_netns\": true, --netns)"});
+  if (ask.request.memory_limit_mib > 0 && !with_->cgroups)
+    return ask.answer(error{errc::unsupported, 0,
+                            "memory_limit_mib needs a cgroup v2 that coppiced may divide: start it with --cgroup"});
   auto all = std::make_shared<creation>(creation{ask.answer, {}, ask.request.n, std::nullopt});
   for (unsigned i = 0; i < ask.request.n; ++i) {
     sandbox_entry entry;
@@ -120,9 +123,11 @@ void fleet::spawn_sandboxes(const ask::create_sandboxes& ask, const pin_ptr& pin
     entry.info.state = sandbox_state::starting;
     entry.info.memory_bytes = pin->memory_bytes;
     entry.info.vcpus = pin->vcpus;
+    if (ask.request.memory_limit_mib > 0) entry.info.memory_limit_mib = ask.request.memory_limit_mib;
     entry.origin = pin;
     entry.vm = home_system().spawn<instance>(
-        with_, instance_spec{entry.info.id, restore_spec{pin}, fleet_handle(this), ask.request.network_namespaces});
+        with_, instance_spec{entry.info.id, restore_spec{pin}, fleet_handle(this), ask.request.network_namespaces,
+                             ask.request.memory_limit_mib * mib});
     all->ids.push_back(entry.info.id);
     starts_.push_back({entry.info.id, all});
     with_->events->emit({event_kind::sandbox_created, entry.info.id, pin->tag, {}});

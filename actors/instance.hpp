@@ -23,8 +23,9 @@ struct boot_spec {
 struct instance_spec {
   std::string id;
   std::variant<restore_spec, boot_spec> from;
-  fleet_handle fleet;    // hears instance_stuck and instance_down
-  bool network = false;  // in a network namespace of its own
+  fleet_handle fleet;              // hears instance_stuck and instance_down
+  bool network = false;            // in a network namespace of its own
+  std::uint64_t memory_limit = 0;  // bytes that VMM and RAM may take, by services::cgroups; 0: no limit
 };
 
 // Spawned by the fleet (or a base_builder); ends when its VMM ended, or by stop_instance. Never leaves its VMM paused

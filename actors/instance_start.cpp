@@ -15,12 +15,17 @@ constexpr auto api_patience = std::chrono::seconds(5);
 constexpr auto call_deadline = std::chrono::seconds(5);
 constexpr auto load_deadline = std::chrono::seconds(10);
 
-result<std::shared_ptr<guest_memory>> load_ram(const std::string& id, const snapshot_record& from) {
-  auto image = open_file(from.memory_path(), O_RDONLY);
-  if (!image) return std::move(image).error();
+result<std::shared_ptr<guest_memory>> load_ram(const std::string& id, const snapshot_record& from,
+                                               const memory_cgroup* group, const std::filesystem::path& log) {
   auto memory = guest_memory::create(id, from.memory_bytes);
   if (!memory) return std::move(memory).error();
-  COPPICE_TRY(coppice::load_image(image->get(), *memory));
+  if (group != nullptr) {
+    COPPICE_TRY(load_image_inside(*group, from.memory_path(), *memory, log));
+  } else {
+    auto image = open_file(from.memory_path(), O_RDONLY);
+    if (!image) return std::move(image).error();
+    COPPICE_TRY(load_image(image->get(), *memory));
+  }
   return std::make_shared<guest_memory>(std::move(*memory));
 }
 
@@ -49,8 +54,14 @@ result<instance::prepared> instance::prepare(const services& with, const instanc
   std::filesystem::create_directories(folder.path, failure);
   if (failure) return error{errc::io, failure.value(), "create " + folder.path.string()};
   prepared ready;
+  std::shared_ptr<const memory_cgroup> group;
+  if (spec.memory_limit > 0) {
+    auto made = with.cgroups->create(spec.id, spec.memory_limit);
+    if (!made) return std::move(made).error();
+    group = *std::move(made);
+  }
   if (live) {
-    auto memory = load_ram(spec.id, *std::get<restore_spec>(spec.from).snapshot);
+    auto memory = load_ram(spec.id, *std::get<restore_spec>(spec.from).snapshot, group.get(), folder.log_file());
     if (!memory) return std::move(memory).error();
     ready.memory = std::move(*memory);
   }
@@ -61,7 +72,7 @@ result<instance::prepared> instance::prepare(const services& with, const instanc
   }
   const int inside = ready.network ? ready.network->fd() : -1;
   const int memory_fd = ready.memory ? ready.memory->fd() : -1;
-  const start_vmm_request request{spec.id, folder.api_socket(), folder.log_file(), live, inside, memory_fd};
+  const start_vmm_request request{spec.id, folder.api_socket(), folder.log_file(), live, inside, memory_fd, group};
   auto vmm = with.vmm.start(request, [self, owner](exit_status status) {
     run_in(self, [owner, status] { owner->when_exited(status); });  // it runs in the owner, so the owner lives
   });

@@ -35,6 +35,7 @@ struct services {
   // For what may take seconds or more, so that it holds up nothing of a branch: loading RAM, verifying, composing.
   std::shared_ptr<executor> slow_pool = pool;
   std::shared_ptr<event_hub> events = std::make_shared<event_hub>();  // the fleet tells it of each change
+  std::shared_ptr<const memory_cgroups> cgroups = {};                 // none: no VM can have a memory limit
 };
 using services_ptr = std::shared_ptr<const services>;
 

@@ -138,7 +138,7 @@ json to_json(const sandbox_info& sandbox) {
           {"branch_count", sandbox.branch_count},
           {"netns", or_null(sandbox.netns)},
           {"guest_addr", or_null(sandbox.guest_addr)},
-          {"memory_limit_mib", nullptr},
+          {"memory_limit_mib", or_null(sandbox.memory_limit_mib)},
           {"state", to_string(sandbox.state)},
           {"backing", sandbox.backing},
           {"memory_bytes", sandbox.memory_bytes},
@@ -215,7 +215,7 @@ result<create_sandboxes_request> parse_create_sandboxes(std::string_view body) {
   request.network_namespaces = reader.flag("per_child_netns").value_or(false);
   for (const char* name : {"prewarm", "hugepages"}) reader.refuse_true(name);
   reader.flag("live_fork");  // whether a sandbox can be branched live is the VMM's matter: either value is fine
-  if (reader.has("memory_limit_mib")) reader.fail("field \"memory_limit_mib\" is not supported yet; leave it out");
+  request.memory_limit_mib = reader.number("memory_limit_mib", 1, most_memory / mib).value_or(0);
   if (reader.failure()) return *reader.failure();
   return request;
 }

@@ -200,7 +200,10 @@ constexpr const char* text = R"json({
     },
     "prewarm": {"enum": [false, null], "description": "not supported yet"},
     "hugepages": {"enum": [false, null], "description": "not supported yet"},
-    "memory_limit_mib": {"type": "null", "description": "not supported yet"}
+    "memory_limit_mib": {
+      "type": ["integer", "null"], "minimum": 1, "maximum": 1048576,
+      "description": "the most memory that each may take, RAM and VMM together; over it, it is killed. Needs --cgroup"
+    }
   }
 },
 "sandbox": {
@@ -226,7 +229,7 @@ constexpr const char* text = R"json({
       "description": "path of its network namespace, e.g. for nsenter --net=; null: none of its own"
     },
     "guest_addr": {"type": ["string", "null"], "description": "where the guest's agent listens in netns"},
-    "memory_limit_mib": {"type": "null"}
+    "memory_limit_mib": {"type": ["integer", "null"], "description": "null: none"}
   }
 },
 "branch": {

@@ -203,6 +203,7 @@ int show_sandbox(const command_context& context, const std::string& id) {
 int create_sandboxes(const command_context& context, const sandbox_create_arguments& arguments) {
   json body = {{"snapshot_tag", arguments.tag}, {"n", arguments.n}};
   if (arguments.network_namespaces) body["per_child_netns"] = true;
+  if (arguments.memory_limit_mib > 0) body["memory_limit_mib"] = arguments.memory_limit_mib;
   return finish(context, patient(context).post("/v1/sandboxes", body), print_sandboxes);
 }
 

@@ -33,6 +33,7 @@ struct sandbox_create_arguments {
   std::string tag;
   unsigned n = 1;
   bool network_namespaces = false;
+  std::uint64_t memory_limit_mib = 0;  // none
 };
 
 struct exec_arguments {

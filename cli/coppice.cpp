@@ -84,6 +84,10 @@ void add_sandbox_commands(CLI::App& app, command_line& line) {
   create->add_option("-n", line.sandboxes.n, "How many")->capture_default_str();
   create->add_flag("--netns", line.sandboxes.network_namespaces,
                    "Each in a network namespace of its own, with a tap; needed if the snapshot has a network");
+  create
+      ->add_option("--memory-limit-mib", line.sandboxes.memory_limit_mib,
+                   "Most memory of each, RAM and VMM together; over it, it is killed (needs coppiced --cgroup)")
+      ->check(CLI::PositiveNumber);
   create->callback(
       [&line] { line.action = [&line](const auto& context) { return create_sandboxes(context, line.sandboxes); }; });
   CLI::App* list = add(*group, "ls", "List the sandboxes", "coppice sandbox ls");

@@ -103,6 +103,7 @@ int serve(const configuration& from, const service_environment& environment, con
   daemon_options options;
   options.root = chosen.root;
   options.vmm = chosen.vmm;
+  options.cgroup = chosen.cgroup;
   options.engine.rates = rates_of(chosen);
   options.engine.bounce_bytes = *parse_bytes(chosen.bounce_memory);
   auto plane = start_daemon(options, registry);

@@ -49,6 +49,9 @@ void add_options(CLI::App& app, daemon_settings& chosen) {
       ->configurable(false);
   app.add_option("--root", chosen.root, "Folder of the snapshots, on a disk; created if absent. Must be set");
   app.add_option("--vmm", chosen.vmm, "coppice-vmm or firecracker binary (default: the coppice-vmm beside coppiced)");
+  app.add_option(
+      "--cgroup", chosen.cgroup,
+      "Folder of a cgroup v2 that is the daemon's to divide: sandboxes with a memory limit get a group in it");
   app.add_option("--log-level", chosen.log_level, "What is logged to stderr")
       ->capture_default_str()
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "err"}));

@@ -23,6 +23,7 @@ struct daemon_settings {
   std::string copy_rate = "0";       // sizes are as parse_bytes() takes them
   std::string branch_copy_rate = "0";
   std::string bounce_memory = "256M";
+  std::string cgroup;      // empty: none
   std::string token_file;  // empty: no tokens
   tls_files tls;           // empty: no TLS
   bool insecure_listen = false;

@@ -29,9 +29,9 @@ struct host_threads {
 
 class local_vmm final : public running_vmm {
  public:
-  local_vmm(host_threads threads, child_process child, const std::filesystem::path& api_socket)
-      : threads_(std::move(threads)), pid_(child.pid()), child_(std::move(child)) {
-    api_.emplace(threads_.io, api_socket);
+  local_vmm(host_threads threads, child_process child, const start_vmm_request& request)
+      : threads_(std::move(threads)), group_(request.memory_group), pid_(child.pid()), child_(std::move(child)) {
+    api_.emplace(threads_.io, request.api_socket);
   }
 
   ~local_vmm() override {
@@ -77,10 +77,12 @@ class local_vmm final : public running_vmm {
       }
       child_.reset();
     }
+    status.over_memory_limit = group_ && group_->has_killed();
     on_exit(status);  // may destroy this
   }
 
   host_threads threads_;
+  const std::shared_ptr<const memory_cgroup> group_;  // outlives the child
   const pid_t pid_;
   std::mutex mutex_;  // guards child_ against kill()
   std::optional<child_process> child_;
@@ -106,8 +108,9 @@ class local_vmm_host final : public vmm_host {
   result<std::unique_ptr<running_vmm>> start(const start_vmm_request& request, exit_callback on_exit) override {
     COPPICE_TRY(check_socket_path(request.api_socket));
     ::unlink(request.api_socket.c_str());  // Firecracker refuses to start where a file is
-    process_spec spec{options_.binary, options_.extra_args, request.log_file, request.network_namespace,
-                      request.memory_fd};
+    process_spec spec{options_.binary,   options_.extra_args,
+                      request.log_file,  request.network_namespace,
+                      request.memory_fd, request.memory_group ? request.memory_group->procs_fd() : -1};
     for (const auto& argument :
          {std::string("--api-sock"), request.api_socket.string(), std::string("--id"), to_instance_id(request.id)})
       spec.arguments.push_back(argument);
@@ -116,7 +119,7 @@ class local_vmm_host final : public vmm_host {
     std::optional<result<child_process>> child;
     threads_.spawner->run_sync([&] { child.emplace(spawn_process(spec)); });
     if (!*child) return std::move(*child).error();
-    auto vmm = std::make_unique<local_vmm>(threads_, std::move(**child), request.api_socket);
+    auto vmm = std::make_unique<local_vmm>(threads_, std::move(**child), request);
     COPPICE_TRY(vmm->watch_exit(std::move(on_exit)));
     return std::unique_ptr<running_vmm>(std::move(vmm));
   }

@@ -1,14 +1,17 @@
 #include "vmm/memory_image.hpp"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <chrono>
 #include <span>
 #include <vector>
 
 #include "base/data_extents.hpp"
 #include "base/file.hpp"
 #include "base/image_digest.hpp"
+#include "vmm/process.hpp"
 
 namespace coppice {
 namespace {
@@ -17,6 +20,7 @@ namespace {
 // buffer 2 GB/s; read into the mapping 1.3 (a page fault each 4 KiB); copy_file_range is EXDEV between file systems.
 // And a full tmpfs is an error of write(2), where a mapping would raise SIGBUS.
 constexpr std::uint64_t piece_bytes = 256 * kib;
+constexpr std::uint64_t slowest_load = 4 * mib / 1000;  // bytes a millisecond: a disk that several loads share
 
 // Writes the pages of `piece` that are not zero, runs of them at once: a Firecracker's full snapshot holds all of RAM,
 // and what it holds of zeros would cost memory here, and every branch time.
@@ -30,16 +34,19 @@ result<void> write_data(int fd, std::span<const std::byte> piece, std::uint64_t 
   return {};
 }
 
+result<void> check_size(int image_fd, const guest_memory& memory) {
+  struct stat status {};
+  if (::fstat(image_fd, &status) != 0) return errno_error("size of the memory image");
+  if (static_cast<std::uint64_t>(status.st_size) == memory.size()) return {};
+  return error{
+      errc::corrupt, 0,
+      "the memory image has " + std::to_string(status.st_size) + " bytes, the guest " + std::to_string(memory.size())};
+}
+
 }  // namespace
 
 result<void> load_image(int image_fd, guest_memory& memory) {
-  struct stat status {};
-  if (::fstat(image_fd, &status) != 0) return errno_error("size of the memory image");
-  if (static_cast<std::uint64_t>(status.st_size) != memory.size()) {
-    return error{errc::corrupt, 0,
-                 "the memory image has " + std::to_string(status.st_size) + " bytes, the guest " +
-                     std::to_string(memory.size())};
-  }
+  COPPICE_TRY(check_size(image_fd, memory));
   auto extents = data_extents(image_fd, memory.size());
   if (!extents) return std::move(extents).error();
   std::vector<std::byte> buffer(piece_bytes);
@@ -54,6 +61,29 @@ result<void> load_image(int image_fd, guest_memory& memory) {
     }
   }
   return {};
+}
+
+result<void> load_image_inside(const memory_cgroup& group, const std::filesystem::path& image,
+                               const guest_memory& memory, const std::filesystem::path& log) {
+  const auto file = open_file(image, O_RDONLY);
+  if (!file) return file.error();
+  COPPICE_TRY(check_size(file->get(), memory));
+  process_spec copy{"/bin/dd",
+                    {"if=" + image.string(), "of=/proc/self/fd/" + std::to_string(memory.fd()), "bs=64K",
+                     "conv=sparse,notrunc", "status=none"},
+                    log};
+  copy.inherited_fd = memory.fd();
+  copy.cgroup_procs = group.procs_fd();
+  auto child = spawn_process(copy);
+  if (!child) return std::move(child).error();
+  const auto ended = child->wait(std::chrono::seconds(10) + std::chrono::milliseconds(memory.size() / slowest_load));
+  if (!ended) return ended.error();
+  if (!*ended) return error{errc::deadline_exceeded, 0, "load " + image.string()};
+  if (group.has_killed()) {
+    return error{errc::conflict, 0, "the memory limit is too low: loading " + image.string() + " went over it"};
+  }
+  if ((*ended)->code == 0 && (*ended)->signal == 0) return {};
+  return error{errc::io, 0, "load " + image.string() + ": dd ended with " + (*ended)->describe()};
 }
 
 }  // namespace coppice

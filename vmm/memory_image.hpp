@@ -1,8 +1,11 @@
 // Guest RAM from an image file.
 #pragma once
 
+#include <filesystem>
+
 #include "base/guest_memory.hpp"
 #include "base/result.hpp"
+#include "vmm/memory_cgroup.hpp"
 
 namespace coppice {
 
@@ -11,5 +14,11 @@ namespace coppice {
 // REQUIRES: `memory` is fresh (all holes), and nobody runs on it. Blocks: run it off the event loop.
 // Errors: corrupt (another size), no_space, io.
 result<void> load_image(int image_fd, guest_memory& memory);
+
+// The same by a process (dd) inside `group`, so that the memory counts for it; `log` receives what it says. Zeros are
+// left holes 64 KiB at a time. Errors: corrupt (another size), conflict (over the group's limit), deadline_exceeded,
+// io.
+result<void> load_image_inside(const memory_cgroup& group, const std::filesystem::path& image,
+                               const guest_memory& memory, const std::filesystem::path& log);
 
 }  // namespace coppice

@@ -32,6 +32,7 @@ struct child_plan {
   pid_t parent;
   int network_namespace;  // -1: the parent's
   int inherited_fd;       // -1: none
+  int cgroup_procs;       // -1: the parent's
 };
 
 [[noreturn]] void give_up(const child_plan& plan) {
@@ -47,6 +48,8 @@ struct child_plan {
   for (int number = 1; number < NSIG; ++number) ::sigaction(number, &defaults, nullptr);  // some can't be set: fine
   if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) give_up(plan);
   if (::getppid() != plan.parent) ::_exit(127);  // it died before the line above: no signal will come
+  if (plan.cgroup_procs >= 0 && ::write(plan.cgroup_procs, "0", 1) < 0)
+    give_up(plan);  // first: memory counts from here
   if (::setsid() < 0) give_up(plan);
   if (::dup2(plan.null_fd, 0) < 0 || ::dup2(plan.log_fd, 1) < 0 || ::dup2(plan.log_fd, 2) < 0) give_up(plan);
   // By system call: the wrapper came with glibc 2.34 only. Closed at exec, so that the error pipe works up to then.
@@ -150,8 +153,9 @@ result<child_process> spawn_process(const process_spec& spec) {
   std::transform(strings.begin(), strings.end(), std::back_inserter(argv), [](auto& text) { return text.data(); });
   argv.push_back(nullptr);
 
-  const child_plan plan{binary.c_str(),   argv.data(), null_fd->get(),         log_fd->get(),
-                        write_end->get(), ::getpid(),  spec.network_namespace, spec.inherited_fd};
+  const child_plan plan{binary.c_str(),         argv.data(),       null_fd->get(),
+                        log_fd->get(),          write_end->get(),  ::getpid(),
+                        spec.network_namespace, spec.inherited_fd, spec.cgroup_procs};
   pid_t pid = -1;
   int fork_errno = 0;
   {

@@ -21,6 +21,7 @@ struct process_spec {
   std::filesystem::path log_file;      // receives stdout and stderr, appended; created if missing
   int network_namespace = -1;          // to run in (a descriptor); -1: ours
   int inherited_fd = -1;               // stays open, with the same number; -1: none
+  int cgroup_procs = -1;               // cgroup.procs of the cgroup v2 to run in (a descriptor); -1: ours
 };
 
 // One child; when memory runs out, the kernel takes it before us. Move-only; the destructor kills and reaps it. One

@@ -18,9 +18,10 @@ std::string vmm_capabilities::missing_for_live() const {
 }
 
 std::string exit_status::describe() const {
-  if (signal == 0) return "exit code " + std::to_string(code);
+  const std::string limit = over_memory_limit ? ", over its memory limit" : "";
+  if (signal == 0) return "exit code " + std::to_string(code) + limit;
   const char* name = ::sigdescr_np(signal);
-  return "signal " + std::to_string(signal) + (name != nullptr ? " (" + std::string(name) + ")" : "");
+  return "signal " + std::to_string(signal) + (name != nullptr ? " (" + std::string(name) + ")" : "") + limit;
 }
 
 }  // namespace coppice

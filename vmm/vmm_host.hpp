@@ -13,6 +13,7 @@
 #include "base/guest_memory.hpp"
 #include "base/result.hpp"
 #include "vmm/api_channel.hpp"
+#include "vmm/memory_cgroup.hpp"
 
 namespace coppice {
 
@@ -31,9 +32,10 @@ struct vmm_capabilities {
 
 // How a process ended.
 struct exit_status {
-  int code = 0;                  // exit code, if signal is 0
-  int signal = 0;                // the signal that ended it
-  std::string describe() const;  // "exit code 1", "signal 9 (Killed)"
+  int code = 0;    // exit code, if signal is 0
+  int signal = 0;  // the signal that ended it
+  bool over_memory_limit = false;
+  std::string describe() const;  // "exit code 1", "signal 9 (Killed)", "..., over its memory limit"
 };
 
 // One running VMM process. Owned by its instance actor; thread-safe. The destructor kills and reaps the process.
@@ -53,6 +55,7 @@ struct start_vmm_request {
   bool live = false;                 // will be asked for uffd/wp (a Firecracker then runs with --no-seccomp)
   int network_namespace = -1;        // to run in (a descriptor); -1: the daemon's
   int memory_fd = -1;                // the VMM gets it with the same number, as /proc/self/fd/NUMBER; -1: none
+  std::shared_ptr<const memory_cgroup> memory_group = {};  // to run in; none: the daemon's
 };
 
 class vmm_host {

@@ -142,8 +142,13 @@ TEST(json, forkds_sandbox_fields_that_cannot_be_honoured_are_refused) {
     const auto body = json({{"snapshot_tag", "base"}, {name, true}}).dump();
     EXPECT_THAT(failure_of(parse_create_sandboxes(body)), AllOf(HasSubstr(name), HasSubstr("not supported yet")));
   }
-  EXPECT_THAT(failure_of(parse_create_sandboxes(R"({"snapshot_tag":"a","memory_limit_mib":64})")),
-              HasSubstr("not supported yet"));
+}
+
+TEST(json, a_memory_limit_is_a_whole_number_of_mib) {
+  EXPECT_EQ(parse_create_sandboxes(R"({"snapshot_tag":"a","memory_limit_mib":64})")->memory_limit_mib, 64U);
+  EXPECT_EQ(parse_create_sandboxes(R"({"snapshot_tag":"a"})")->memory_limit_mib, 0U);
+  EXPECT_THAT(failure_of(parse_create_sandboxes(R"({"snapshot_tag":"a","memory_limit_mib":0})")),
+              HasSubstr("memory_limit_mib"));
 }
 
 TEST(json, an_integer_may_be_written_with_a_fraction_of_nothing) {

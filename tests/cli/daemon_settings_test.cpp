@@ -212,6 +212,7 @@ TEST_F(check_config_test, each_thing_that_would_keep_it_from_starting_is_found) 
   expect_wrong({"--root", "/" + std::string(200, 'r')}, "too long");
   expect_wrong({"--audit-log", "/nowhere/audit"}, "audit-log: /nowhere");
   expect_wrong({"--bounce-memory", "1"}, "bounce-memory");
+  expect_wrong({"--cgroup", folder_.path().string()}, "no folder of a cgroup v2");
 }
 
 TEST_F(check_config_test, what_is_printed_can_be_read_again) {

@@ -148,7 +148,8 @@ class ForkdSdk(unittest.TestCase):
         self.refused(400, self.sdk.spawn_sandboxes, "base", n=0)
 
     def test_what_is_not_supported_yet_is_refused_by_name(self):
-        for options in ({"memory_limit_mib": 64}, {"prewarm": True}, {"hugepages": True}):
+        self.assertIn("--cgroup", self.refused(409, self.sdk.spawn_sandboxes, "base", memory_limit_mib=64))
+        for options in ({"prewarm": True}, {"hugepages": True}):
             self.assertIn(*options, self.refused(400, self.sdk.spawn_sandboxes, "base", **options))
         self.assertIn("measure_diff", self.refused(400, self.sdk.branch_sandbox, self.parent, measure_diff=True))
 

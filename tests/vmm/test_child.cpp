@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <iostream>
+#include <memory>
 #include <string>
 #include <thread>
 
@@ -32,6 +33,13 @@ int report() {
   std::cout << "no new privileges " << prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) << std::endl;
   std::cout << "network " << std::filesystem::read_symlink("/proc/self/ns/net").string() << std::endl;
   std::cerr << "on stderr" << std::endl;
+  return 0;
+}
+
+// Touches that much memory.
+int fill(std::size_t bytes) {
+  const std::unique_ptr<volatile char[]> memory(new volatile char[bytes]);
+  for (std::size_t at = 0; at < bytes; at += 4096) memory[at] = 1;
   return 0;
 }
 
@@ -82,6 +90,7 @@ int run(int argc, char** argv) {
   if (role == "exit") return std::stoi(argv[2]);
   if (role == "signal") return ::kill(::getpid(), std::stoi(argv[2]));
   if (role == "hang") hang();
+  if (role == "fill") return fill(std::stoull(argv[2]));
   if (role == "report") return report();
   if (role == "parent") return parent(argv[0], argv[2]);
   if (role == "vmm") return vmm(argc, argv);
