@@ -103,10 +103,14 @@ def draw_stall(report: Report, folder: pathlib.Path) -> None:
     for box, colour in zip(drawn["boxes"], colours):
         box.set_facecolor(colour)
     axes.set_xscale("log")
+    lines, names = list(drawn["boxes"][:2]), ["while branched", "nothing branched"]
+    if machine := report.get("machine", "busy_gap_us", "p99"):
+        lines.append(axes.axvline(machine / 1000, color=LIMIT, linestyle="--", linewidth=1))
+        names.append("the machine alone, all CPUs busy:\np99 of the longest gap in 100 ms")
     axes.set_yticks(range(len(cells)), cells, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("ms, logarithmic; box: quartiles, whiskers: best and worst")
-    legend_beside(axes, drawn["boxes"][:2], ["while branched", "nothing branched"])
+    legend_beside(axes, lines, names)
     save(chart, report, folder / "branch-stall.svg", "Longest stall that the guest saw")
 
 
