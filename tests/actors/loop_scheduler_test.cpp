@@ -6,6 +6,7 @@
 #include <caf/actor_system_config.hpp>
 #include <caf/event_based_actor.hpp>
 #include <caf/send.hpp>
+#include <functional>
 #include <future>
 
 namespace coppice {
@@ -17,6 +18,17 @@ struct loop_settings : caf::actor_system_config {
   explicit loop_settings(const std::shared_ptr<event_loop>& loop) {
     module_factories.emplace_back([loop](caf::actor_system& system) { return new loop_scheduler(system, loop); });
   }
+};
+
+// What a lambda that is spawned would be, but for a null pointer that CAF's own wrapper of lambdas dereferences.
+class scripted final : public caf::event_based_actor {
+ public:
+  using script = std::function<caf::behavior(caf::event_based_actor*)>;
+  scripted(caf::actor_config& config, script body) : event_based_actor(config), body_(std::move(body)) {}
+  caf::behavior make_behavior() override { return body_(this); }
+
+ private:
+  const script body_;
 };
 
 class loop_scheduler_test : public testing::Test {
@@ -35,9 +47,13 @@ TEST_F(loop_scheduler_test, actors_run_on_the_loops_thread_also_those_that_actor
   loop_settings settings(loop_);
   caf::actor_system system(settings);
   std::promise<bool> spawner_on_loop, spawned_on_loop;
-  system.spawn([&](caf::event_based_actor* self) {
+  system.spawn<scripted>([&](caf::event_based_actor* self) -> caf::behavior {
     spawner_on_loop.set_value(loop_->on_loop_thread());
-    self->spawn([&] { spawned_on_loop.set_value(loop_->on_loop_thread()); });
+    self->spawn<scripted>([&](caf::event_based_actor*) -> caf::behavior {
+      spawned_on_loop.set_value(loop_->on_loop_thread());
+      return {};
+    });
+    return {};
   });
   EXPECT_TRUE(soon(spawner_on_loop));
   EXPECT_TRUE(soon(spawned_on_loop));
@@ -48,7 +64,7 @@ TEST_F(loop_scheduler_test, the_loop_serves_others_between_two_turns_of_a_busy_a
   caf::actor_system system(settings);
   std::promise<void> served;
   bool stop = false;  // the loop's thread only
-  const auto busy = system.spawn([&](caf::event_based_actor* self) -> caf::behavior {
+  const auto busy = system.spawn<scripted>([&](caf::event_based_actor* self) -> caf::behavior {
     return {[&, self](int number) {
       if (!stop) self->send(self, number);
     }};
@@ -68,10 +84,10 @@ TEST_F(loop_scheduler_test, delayed_messages_and_deadlines_come) {
   caf::actor_system system(settings);
   std::promise<int> delayed;
   std::promise<bool> missed;
-  const auto silent = system.spawn([](caf::event_based_actor* self) -> caf::behavior {
+  const auto silent = system.spawn<scripted>([](caf::event_based_actor* self) -> caf::behavior {
     return {[self](int) { return self->make_response_promise(); }};
   });
-  const auto receiver = system.spawn([&](caf::event_based_actor* self) -> caf::behavior {
+  const auto receiver = system.spawn<scripted>([&](caf::event_based_actor* self) -> caf::behavior {
     self->request(silent, 5ms, 1)
         .then([](int) {}, [&](caf::error& why) { missed.set_value(why == caf::sec::request_timeout); });
     return {[&](int number) { delayed.set_value(number); }};
@@ -87,7 +103,8 @@ TEST_F(loop_scheduler_test, a_handle_may_outlive_the_system_and_the_loop_goes_on
   {
     loop_settings settings(loop_);
     caf::actor_system system(settings);
-    left = system.spawn([](caf::event_based_actor* self) -> caf::behavior { return {[self](int) { self->quit(); }}; });
+    left = system.spawn<scripted>(
+        [](caf::event_based_actor* self) -> caf::behavior { return {[self](int) { self->quit(); }}; });
     caf::anon_send(left, 1);
   }
   caf::anon_send(left, 2);
