@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <caf/actor_system.hpp>
-#include <caf/actor_system_config.hpp>
 #include <future>
 
 #include "actors/daemon.hpp"
@@ -14,12 +13,6 @@ namespace coppice {
 namespace {
 
 constexpr auto stop_patience = std::chrono::milliseconds(3500);
-
-struct caf_settings : caf::actor_system_config {
-  explicit caf_settings(const std::shared_ptr<event_loop>& loop) {
-    module_factories.emplace_back([loop](caf::actor_system& system) { return new loop_scheduler(system, loop); });
-  }
-};
 
 class actor_control_plane final : public control_plane {
  public:
@@ -114,7 +107,7 @@ class actor_control_plane final : public control_plane {
   }
 
   const services_ptr with_;
-  caf_settings settings_;
+  loop_settings settings_;
   caf::actor_system system_;
   fleet_handle fleet_;
   std::atomic<bool> stopped_{false};

@@ -22,10 +22,9 @@ class owning_control_plane final : public control_plane {
   };
 
   owning_control_plane(parts all, const daemon_options& options, metrics& meters) : parts_(std::move(all)) {
-    services with{*parts_.vmm,    *parts_.engine,    *parts_.store,  meters,      parts_.pool,
-                  parts_.run_dir, options.deadlines, options.limits, parts_.loop, parts_.slow_pool};
-    with.cgroups = parts_.cgroups;
-    inner_ = make_control_plane(std::make_shared<const services>(std::move(with)));
+    inner_ = make_control_plane(std::make_shared<const services>(
+        services{*parts_.vmm, *parts_.engine, *parts_.store, meters, parts_.pool, parts_.run_dir, options.deadlines,
+                 options.limits, parts_.loop, parts_.slow_pool, parts_.cgroups}));
   }
   ~owning_control_plane() override {
     inner_.reset();  // the actors end, and hand what they own to the pools

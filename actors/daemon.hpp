@@ -21,8 +21,8 @@ struct daemon_options {
 };
 
 // Opens store, VMM and copy engine and starts the actors. Blocks for some 100 ms. `meters` outlives the result.
-// Errors: invalid_argument (the root's path is too long), conflict (another daemon holds the root), not_found (no such
-// VMM), unsupported (no userfaultfd or io_uring here), io.
+// Errors: invalid_argument (the root's path is too long, or `cgroup` is none), conflict (another daemon holds the
+// root), not_found (no such VMM), unsupported (no userfaultfd or io_uring here, no memory controller), io.
 result<std::unique_ptr<control_plane>> start_daemon(const daemon_options& options, metrics& meters);
 
 // The actors alone, over parts that outlive the result. `with->loop` runs them.

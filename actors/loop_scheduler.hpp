@@ -1,6 +1,7 @@
 // CAF's scheduler for one thread: the event loop's.
 #pragma once
 
+#include <caf/actor_system_config.hpp>
 #include <caf/detail/thread_safe_actor_clock.hpp>
 #include <caf/execution_unit.hpp>
 #include <caf/scheduler/abstract_coordinator.hpp>
@@ -40,6 +41,13 @@ class loop_scheduler final : public caf::scheduler::abstract_coordinator {
   bool stopped_ = false;  // the loop's thread only
   caf::detail::thread_safe_actor_clock clock_;
   std::thread timer_;
+};
+
+// Of an actor system whose actors `loop` runs.
+struct loop_settings : caf::actor_system_config {
+  explicit loop_settings(const std::shared_ptr<event_loop>& loop) {
+    module_factories.emplace_back([loop](caf::actor_system& system) { return new loop_scheduler(system, loop); });
+  }
 };
 
 }  // namespace coppice

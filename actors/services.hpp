@@ -34,8 +34,8 @@ struct services {
   std::shared_ptr<event_loop> loop = {};  // whose thread runs the actors
   // For what may take seconds or more, so that it holds up nothing of a branch: loading RAM, verifying, composing.
   std::shared_ptr<executor> slow_pool = pool;
-  std::shared_ptr<event_hub> events = std::make_shared<event_hub>();  // the fleet tells it of each change
   std::shared_ptr<const memory_cgroups> cgroups = {};                 // none: no VM can have a memory limit
+  std::shared_ptr<event_hub> events = std::make_shared<event_hub>();  // the fleet tells it of each change
 };
 using services_ptr = std::shared_ptr<const services>;
 

@@ -89,7 +89,8 @@ bool memory_cgroup::has_killed() const {
 result<void> memory_cgroups::check(const fs::path& folder) {
   struct statfs system {};
   if (::statfs(folder.c_str(), &system) != 0 || system.f_type != CGROUP2_SUPER_MAGIC)
-    return error{errc::invalid_argument, 0, folder.string() + " is no folder of a cgroup v2 hierarchy"};
+    return error{errc::invalid_argument, 0,
+                 folder.string() + " is no folder of a cgroup v2 hierarchy: name one with --cgroup, or leave it out"};
   const auto controllers = read_text_file(folder / "cgroup.controllers");
   if (!controllers) return controllers.error();
   if (has_word(*controllers, "memory")) return {};

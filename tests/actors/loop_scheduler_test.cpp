@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <caf/actor_system.hpp>
-#include <caf/actor_system_config.hpp>
 #include <caf/event_based_actor.hpp>
 #include <caf/send.hpp>
 #include <functional>
@@ -13,12 +12,6 @@ namespace coppice {
 namespace {
 
 using namespace std::chrono_literals;
-
-struct loop_settings : caf::actor_system_config {
-  explicit loop_settings(const std::shared_ptr<event_loop>& loop) {
-    module_factories.emplace_back([loop](caf::actor_system& system) { return new loop_scheduler(system, loop); });
-  }
-};
 
 // What a lambda that is spawned would be, but for a null pointer that CAF's own wrapper of lambdas dereferences.
 class scripted final : public caf::event_based_actor {
