@@ -43,13 +43,16 @@ int run_report(const CLI::App& app, const common_settings& common,
        app.get_options([](const CLI::Option* each) { return !each->get_lnames().empty(); })) {
     const std::string& name = option->get_lnames().front();
     if (name == "help" || name == "json") continue;
-    settings[name] = option->count() > 0 ? option->as<std::string>() : option->get_default_str();
+    const bool is_flag = option->get_items_expected_max() == 0;
+    settings[name] = option->count() > 0 ? option->as<std::string>() : is_flag ? "false" : option->get_default_str();
   }
   report made(app.get_name(), std::move(settings));
   json environment = describe_environment(common.root);
+  const cpu_watch cpu;
   const auto begin = std::chrono::steady_clock::now();
   const auto outcome = job(made, environment);
   environment["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  environment.update(cpu.since_then());
   made.set_environment(std::move(environment));
   if (!outcome) std::cerr << "coppice-bench: " << outcome.error().message() << '\n';
   made.print(std::cout);  // what was measured until a failure, too
@@ -110,6 +113,7 @@ struct command_line {
   std::string working_sets = "16M";
   std::string patterns = "random";
   std::string modes = "live";
+  bool sparse = false;
   branch_options branch;
   copy_options copy;
   actors_options actors;
@@ -161,7 +165,7 @@ void add_branch(CLI::App& app, command_line& line) {
   command->add_option("--branches", line.branch.branches, "Branches of each combination")
       ->capture_default_str()
       ->check(is_count());
-  command->add_flag("--sparse{false}", line.branch.fill_memory, "Leave the RAM that the guest does not write to empty");
+  command->add_flag("--sparse", line.sparse, "Leave the RAM that the guest does not write to empty");
   command->callback([&line, command] {
     line.run = [&line, command] {
       line.branch.memory_bytes = *parse_sizes(line.memory);
@@ -175,6 +179,7 @@ void add_branch(CLI::App& app, command_line& line) {
     };
   });
 }
+      line.branch.fill_memory = !line.sparse;
 
 void add_copy(CLI::App& app, command_line& line) {
   CLI::App* command =

@@ -21,14 +21,44 @@ namespace {
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-json cpu_model() {
+// The first CPU's line of that name in /proc/cpuinfo; empty if there is none.
+std::string cpuinfo(const char* name) {
   const auto text = read_text_file("/proc/cpuinfo");
-  if (!text) return nullptr;
+  if (!text) return "";
   std::istringstream lines(*text);
   for (std::string line; std::getline(lines, line);) {
-    if (line.starts_with("model name") && line.find(": ") != std::string::npos) return line.substr(line.find(": ") + 2);
+    if (line.starts_with(name) && line.find(": ") != std::string::npos) return line.substr(line.find(": ") + 2);
   }
-  return nullptr;
+  return "";
+}
+
+bool has_cpu_flag(const std::string& wanted) {
+  return (" " + cpuinfo("flags") + " ").find(" " + wanted + " ") != std::string::npos;
+}
+
+json cpu_model() {
+  const std::string model = cpuinfo("model name");
+  return model.empty() ? json(nullptr) : json(model);
+}
+
+// Of the VM that this machine is. Null on bare metal, and where CPU flags do not tell (not x86).
+json hypervisor() {
+  if (!has_cpu_flag("hypervisor")) return nullptr;
+  auto vendor = read_text_file("/sys/class/dmi/id/sys_vendor");
+  if (!vendor || vendor->empty()) return "of an unknown maker";
+  while (!vendor->empty() && vendor->back() == '\n') vendor->pop_back();
+  return *vendor;
+}
+
+// By what KVM runs guests here: a nested or software KVM has other costs of a page fault and of an exit.
+json kvm_by() {
+  if (::access("/dev/kvm", R_OK | W_OK) != 0) return "none";
+  if (cpuinfo("flags").empty()) return nullptr;
+  if (has_cpu_flag("vmx") || has_cpu_flag("svm"))
+    return has_cpu_flag("hypervisor") ? "hardware virtualisation, nested" : "hardware virtualisation";
+  std::error_code ignored;
+  const bool pvm = fs::exists("/sys/module/kvm_pvm", ignored);
+  return pvm ? "no hardware virtualisation (kvm_pvm)" : "no hardware virtualisation";
 }
 
 // Type and device of the mount that `folder` is on, by its device number (proc(5), mountinfo).
@@ -87,7 +117,9 @@ json describe_environment(const fs::path& root) {
           {"load_average", load_average()},
           {"ram_bytes", pages > 0 && page > 0 ? json(pages * page) : json(nullptr)},
           {"kernel", known ? json(std::string(kernel.sysname) + " " + kernel.release) : json(nullptr)},
+          {"hypervisor", hypervisor()},
           {"kvm", ::access("/dev/kvm", R_OK | W_OK) == 0},
+          {"kvm_by", kvm_by()},
           {"root", root.string()},
           {"root_file_system", type},
           {"root_device", device},
@@ -95,6 +127,27 @@ json describe_environment(const fs::path& root) {
           {"version", COPPICE_VERSION},
           {"build", COPPICE_BUILD_TYPE},
           {"time", now()}};
+}
+
+cpu_watch::times cpu_watch::read() {
+  const auto text = read_text_file("/proc/stat");
+  if (!text) return {};
+  std::istringstream fields(*text);
+  std::string name;
+  double user = 0, nice = 0, kernel = 0, idle = 0, waiting = 0, interrupts = 0, soft_interrupts = 0, steal = 0;
+  // In the order of proc_stat(5); guest time is part of user time.
+  fields >> name >> user >> nice >> kernel >> idle >> waiting >> interrupts >> soft_interrupts >> steal;
+  if (!fields) return {};
+  const double busy = user + nice + kernel + interrupts + soft_interrupts;
+  return {busy, steal, busy + steal + idle + waiting};
+}
+
+json cpu_watch::since_then() const {
+  const times now = read();
+  const double all = now.all - begin_.all;
+  if (begin_.all == 0 || all <= 0) return {{"cpu_busy_percent", nullptr}, {"cpu_steal_percent", nullptr}};
+  return {{"cpu_busy_percent", (now.busy - begin_.busy) / all * 100},
+          {"cpu_steal_percent", (now.steal - begin_.steal) / all * 100}};
 }
 
 }  // namespace coppice::bench

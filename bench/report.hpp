@@ -14,8 +14,9 @@ namespace coppice::bench {
 // What a figure's median has to keep.
 struct target {
   double limit = 0;
-  bool at_most = true;    // else at least
-  bool required = false;  // missed: not slow, but wrong
+  bool at_most = true;          // else at least
+  bool required = false;        // missed: not slow, but wrong
+  std::string not_judged = {};  // why it isn't, e.g. "12 branches, 100 needed"; empty: it is
 
   bool met_by(double value) const noexcept { return at_most ? value <= limit : value >= limit; }
 };
@@ -25,6 +26,10 @@ inline target at_most(double limit) {
 inline target at_least(double limit) {
   return {limit, false};
 }
+
+// A tail of few values is their worst and says nothing: the target is shown, not judged, where `what` (branches, ...)
+// are fewer than `needed`.
+target judged_from(std::size_t needed, std::size_t have, const std::string& what, target wanted);
 
 // No such thing may happen, however slow the machine: a run in which one did is wrong.
 inline target never() {
@@ -42,6 +47,7 @@ struct figure {
   better direction = better::lower;
   std::vector<double> values;
   std::optional<target> wanted = std::nullopt;
+  std::string note = {};  // what a reader must know beside: which baseline a ratio is to, what a target waits for
 };
 
 // Used by one thread.
@@ -56,12 +62,15 @@ class report {
 
   const std::vector<figure>& figures() const noexcept { return figures_; }
   unsigned missed_targets() const;
+  unsigned targets_not_judged() const;
   // A target that is required was missed.
   bool is_wrong() const;
 
-  // {"benchmark", "environment", "settings", "missed_targets", "figures": [{"cell", "name", "better", "count",
-  // "median", "p90", ..., "values", "target": {"limit", "at_most", "met"}}]}
+  // {"benchmark", "environment", "settings", "missed_targets", "targets_not_judged", "figures": [{"cell", "name",
+  // "better", "count", "median", "p90", ..., "values", "note", "target": {"limit", "at_most", "met", "not_judged"}}]}.
+  // "note" and "not_judged" only where there is something to say; "met" is null then.
   nlohmann::json to_json() const;
+  // Where and how it was measured, then all figures.
   void print(std::ostream& out) const;
 
  private:
