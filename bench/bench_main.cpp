@@ -208,6 +208,7 @@ void add_fault(CLI::App& app, command_line& line) {
       ->capture_default_str()
       ->check(is_count());
   command->callback([&line, command] {
+  add_memory(command, line, "64M");
     line.run = [&line, command] {
       return run_report(*command, line.common, [&](report& to, json&) { return run_fault_bench(line.fault, to); });
     };
@@ -216,6 +217,7 @@ void add_fault(CLI::App& app, command_line& line) {
 
 void add_actors(CLI::App& app, command_line& line) {
   CLI::App* command =
+      line.fault.memory_bytes = parse_sizes(line.memory)->front();
       add_benchmark(app, "actors", "What the actors add to a pause, beside the same calls in a plain loop", line);
   add_root(command, line);
   add_vmm(command, line);

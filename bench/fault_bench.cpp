@@ -133,28 +133,64 @@ result<void> time_single_writes(fault_subject& subject, bool random, unsigned ro
 }
 
 struct storm {
-  std::vector<double> faults_per_s, pages_per_s;  // of each round
+  std::vector<double> faults_per_s, pages_per_s;                   // of each round
+  std::vector<double> timed, median_us, p90_us, p99_us, worst_us;  // of each round: single faults within it
+
+  void add_latencies(std::vector<double> of_round) {
+    const statistics all = summarize(std::move(of_round));
+    timed.push_back(static_cast<double>(all.count));
+    median_us.push_back(all.median);
+    p90_us.push_back(all.p90);
+    p99_us.push_back(all.p99);
+    worst_us.push_back(all.worst);
+  }
 };
 
-// `writers` threads write a share of the pages each, in random order, all at once.
-result<void> time_storm(fault_subject& subject, unsigned writers, unsigned round, storm& to) {
+// `writers` threads call `write` (with the writer's number) for a share of the pages each, in random order, all at
+// once. Returns the seconds that it took. REQUIRES: `subject` is armed.
+template <class Write>
+double run_writers(const fault_subject& subject, unsigned writers, unsigned round, Write write) {
   const auto order = page_order(subject.memory().size() / page_size, true, 1000 + round);
-  COPPICE_TRY(subject.arm());
   std::barrier ready(static_cast<std::ptrdiff_t>(writers) + 1);
   std::vector<std::thread> threads;
   for (unsigned i = 0; i < writers; ++i) {
     threads.emplace_back([&, i] {
       ready.arrive_and_wait();
-      for (std::size_t at = i; at < order.size(); at += writers) write_page(subject.memory(), order[at]);
+      for (std::size_t at = i; at < order.size(); at += writers) write(i, order[at]);
     });
   }
-  const std::uint64_t before = subject.faults();
   const auto begin = bench_clock::now();
   ready.arrive_and_wait();
   for (std::thread& each : threads) each.join();
-  const double seconds = seconds_since(begin);
+  return seconds_since(begin);
+}
+
+// How many faults a second: nothing but writes.
+result<void> time_storm(fault_subject& subject, unsigned writers, unsigned round, storm& to) {
+  COPPICE_TRY(subject.arm());
+  const std::uint64_t before = subject.faults();
+  const double seconds =
+      run_writers(subject, writers, round, [&](unsigned, std::uint32_t page) { write_page(subject.memory(), page); });
   to.faults_per_s.push_back(static_cast<double>(subject.faults() - before) / seconds);
-  to.pages_per_s.push_back(static_cast<double>(order.size()) / seconds);
+  to.pages_per_s.push_back(static_cast<double>(subject.memory().size() / page_size) / seconds);
+  return subject.disarm();
+}
+
+// How long each fault of a storm takes. A storm of its own: looking which writes will fault slows it down a little.
+result<void> time_faults_of_storm(fault_subject& subject, unsigned writers, unsigned round, storm& to) {
+  auto pagemap = open_file("/proc/self/pagemap", O_RDONLY);
+  if (!pagemap) return std::move(pagemap).error();
+  COPPICE_TRY(subject.arm());
+  std::vector<std::vector<double>> latency_us(writers);
+  run_writers(subject, writers, round, [&](unsigned writer, std::uint32_t page) {
+    const bool faults = will_fault(pagemap->get(), subject.memory(), page);
+    const auto begin = bench_clock::now();
+    write_page(subject.memory(), page);
+    if (faults) latency_us[writer].push_back(seconds_since(begin) * 1e6);
+  });
+  std::vector<double> all;
+  for (const auto& each : latency_us) all.insert(all.end(), each.begin(), each.end());
+  to.add_latencies(std::move(all));
   return subject.disarm();
 }
 
@@ -180,11 +216,23 @@ result<void> bench_storm(fault_subject& bare, fault_subject& engine, unsigned wr
     if (round == 1) of_bare = of_engine = {};
     COPPICE_TRY(time_storm(bare, writers, round, of_bare));
     COPPICE_TRY(time_storm(engine, writers, round, of_engine));
+    COPPICE_TRY(time_faults_of_storm(bare, writers, round, of_bare));
+    COPPICE_TRY(time_faults_of_storm(engine, writers, round, of_engine));
   }
   const std::string cell = "storm of " + std::to_string(writers);
   to.add({cell, "bare_faults_per_s", better::higher_baseline, std::move(of_bare.faults_per_s)});
   to.add({cell, "faults_per_s", better::higher_baseline, std::move(of_engine.faults_per_s)});
   to.add({cell, "pages_lifted_per_s", better::higher, std::move(of_engine.pages_per_s)});
+  const auto add_latencies = [&](const std::string& prefix, storm& of, better direction) {
+    const std::string note = "one value a round, of " + short_number(summarize(of.timed).median) + " faults (median)";
+    to.add({cell, prefix + "storm_fault_median_us", direction, std::move(of.median_us), std::nullopt, note});
+    to.add({cell, prefix + "storm_fault_p90_us", direction, std::move(of.p90_us)});
+    to.add({cell, prefix + "storm_fault_p99_us", direction, std::move(of.p99_us)});
+    to.add({cell, prefix + "storm_fault_worst_us", direction, std::move(of.worst_us)});
+    to.add({cell, prefix + "storm_faults_timed", better::higher_baseline, std::move(of.timed)});
+  };
+  add_latencies("bare_", of_bare, better::lower_baseline);
+  add_latencies("", of_engine, better::lower);
   return {};
 }
 

@@ -9,14 +9,15 @@
 namespace coppice::bench {
 
 struct fault_options {
-  std::uint64_t memory_bytes = 64 * 1024 * 1024;  // at most the engine's bounce memory: no fault may wait for a disk
+  std::uint64_t memory_bytes = 0;  // the engine gets twice as much bounce memory: no fault may wait for a disk
   unsigned most_writers = 4;
   unsigned rounds = 5;
 };
 
 // Writers that touch every page once while a branch's epoch has begun and its copy has not, so that the faults are all
 // there is: one writer, in random order and one page after the other, each write timed; then 1 to `most_writers` at
-// once. The same against a handler that does nothing but lift the page. Errors: unsupported (no userfaultfd), io.
+// once, for the rate and, in a storm of its own, for how long each fault takes. The same against a handler that does
+// nothing but lift the page. Errors: unsupported (no userfaultfd), io.
 result<void> run_fault_bench(const fault_options& options, report& to);
 
 }  // namespace coppice::bench
