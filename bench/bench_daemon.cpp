@@ -121,6 +121,23 @@ result<journal_view> bench_daemon::view(const std::string& sandbox) const {
   return journal_view::open(pid(), sandbox);
 }
 
+result<std::vector<journal_view>> bench_daemon::views(const std::vector<std::string>& sandboxes) const {
+  std::vector<journal_view> all;
+  for (const std::string& id : sandboxes) {
+    auto one = view(id);
+    if (!one && one.error().code == errc::unsupported) return std::vector<journal_view>();
+    if (!one) return std::move(one).error();
+    all.push_back(*std::move(one));
+  }
+  return all;
+}
+
+result<guest_protection> bench_daemon::protection(const std::string& sandbox) const {
+  const auto info = client_->get("/v1/sandboxes/" + path_segment(sandbox));
+  if (!info) return info.error();
+  return guest_protection::open(pid(), info->value("pid", 0), sandbox);
+}
+
 result<void> bench_daemon::wait_until_filled(const std::string& sandbox, std::uint64_t working_set_bytes) const {
   auto journal = view(sandbox);
   if (!journal) return std::move(journal).error();

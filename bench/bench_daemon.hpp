@@ -8,6 +8,7 @@
 
 #include "api/client.hpp"
 #include "base/result.hpp"
+#include "bench/guest_protection.hpp"
 #include "bench/journal_monitor.hpp"
 #include "cli/daemon_process.hpp"
 
@@ -49,6 +50,10 @@ class bench_daemon {
   result<std::vector<std::string>> start_sandboxes(const std::string& tag, unsigned n);
   // The journal of a running sandbox. Errors: unsupported (its RAM is not shared), io.
   result<journal_view> view(const std::string& sandbox) const;
+  // Of each of them; none at all if their RAM is not shared. Errors: io.
+  result<std::vector<journal_view>> views(const std::vector<std::string>& sandboxes) const;
+  // Write-protection of it from outside. Errors: as guest_protection::open.
+  result<guest_protection> protection(const std::string& sandbox) const;
   // Returns when the guest has written its whole working set once. Errors: deadline_exceeded, as view.
   result<void> wait_until_filled(const std::string& sandbox, std::uint64_t working_set_bytes) const;
 

@@ -2,11 +2,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "bench/bare_pauses.hpp"
 #include "bench/bench_daemon.hpp"
-#include "bench/plain_vmm.hpp"
 #include "bench/report.hpp"
 
 namespace coppice::bench {
@@ -30,7 +31,7 @@ class branch_cell {
   // In microseconds unless the name says otherwise; at most one value a branch.
   struct measured {
     std::vector<double> pause, snapshot, rearm, resume, total;
-    std::vector<double> bare_pause, bare_snapshot, bare_resume, bare_sum;
+    bare_pauses bare, armed_bare;  // of a guest that runs freely; right after all its RAM was write-protected
     std::vector<double> stall, idle_stall, idle_steps_per_s, copy_steps_per_s, speed_ratio;
     std::vector<double> faults, faults_per_dirtied, longest_fault;
     std::vector<double> bulk_mib, captured_mib, zero_mib, hole_mib, copy_gb_per_s, prearm, ready_ms;
@@ -38,7 +39,10 @@ class branch_cell {
   };
 
   result<void> measure(unsigned number);
+  // The three calls of a plain loop.
   result<void> measure_bare();
+  // The same after a pre-arm from outside.
+  result<void> measure_armed_bare();
   result<journal_monitor::window> measure_idle();
   // Answered at the resume, and polled until ready; or answered when ready.
   result<one_branch> branch(const std::string& tag, bool wait);
@@ -46,6 +50,7 @@ class branch_cell {
   result<void> note_copy_window(const one_branch& which, double idle_steps_per_s);
 
   void add_pause(report& to, const std::string& cell) const;
+  void add_pause_to_bare(report& to, const std::string& cell) const;
   void add_stall(report& to, const std::string& cell) const;
   void add_copy(report& to, const std::string& cell) const;
 
@@ -55,6 +60,7 @@ class branch_cell {
   const std::string mode_;
   std::unique_ptr<plain_vmm> vmm_;
   std::unique_ptr<journal_monitor> monitor_;
+  std::optional<guest_protection> protection_;
   clock::duration last_branch_{};
   measured figures_;
 };
