@@ -18,8 +18,8 @@ constexpr std::chrono::milliseconds poll_interval{20};  // a poll costs the daem
 constexpr std::chrono::milliseconds breath{20};  // between a disturbance and a measurement that it must not reach
 constexpr unsigned bare_pauses_a_branch = 3;  // before each branch, so that what the machine does meanwhile is in both
 constexpr std::size_t enough_for_p99 = 100;
-constexpr std::chrono::milliseconds shortest_idle{20};
-constexpr std::chrono::milliseconds longest_idle{2000};
+constexpr std::chrono::milliseconds first_idle{20};       // when no branch has told yet how long one takes
+constexpr std::chrono::milliseconds shortest_copying{5};  // that tells a speed
 constexpr std::chrono::seconds ready_deadline{300};
 
 constexpr double median_pause_target = 1.3, p99_pause_target = 4;  // times the bare calls
@@ -104,7 +104,8 @@ result<void> branch_cell::measure_armed_bare() {
 
 result<window> branch_cell::measure_idle() {
   if (!monitor_) return window{};
-  const auto length = std::clamp<clock::duration>(last_branch_, shortest_idle, longest_idle);
+  const clock::duration length = last_branch_ > clock::duration::zero() ? last_branch_ : first_idle;
+  std::this_thread::sleep_for(breath);
   const auto begin = clock::now();
   std::this_thread::sleep_for(length);
   auto idle = monitor_->between(begin, begin + length);
@@ -158,7 +159,7 @@ void branch_cell::note_info(const json& info) {
 result<void> branch_cell::note_copy_window(const one_branch& which, double idle_steps_per_s) {
   const json copy = which.info.value("copy", json::object());
   const auto length = std::chrono::microseconds(static_cast<std::int64_t>(number(copy, "copy_us")));
-  if (length < shortest_idle / 4 || idle_steps_per_s == 0) return {};  // too short for a speed
+  if (length < shortest_copying || idle_steps_per_s == 0) return {};
   const auto end = std::min(which.answered + length, which.ready);
   const auto copying = monitor_->between(which.answered, end);
   if (!copying) return copying.error();
@@ -225,11 +226,13 @@ void branch_cell::add_stall(report& to, const std::string& cell) const {
   const measured& f = figures_;
   if (f.stall.empty()) return;
   to.add({cell, "stall_us", better::lower, f.stall});
-  to.add({cell, "idle_stall_us", better::lower_baseline, f.idle_stall});
+  to.add(
+      {cell, "idle_stall_us", better::lower_baseline, f.idle_stall, std::nullopt, "windows as long as the branches"});
   if (mode_ != "live") return;
   const bool small = spec_.working_set_bytes <= small_working_set;
+  // A small working set is judged where it is written at random, a large one always.
   const auto wanted = [&](double limit) {
-    return spec_.pattern == "random" ? std::optional(at_most(limit)) : std::nullopt;
+    return !small || spec_.pattern == "random" ? std::optional(at_most(limit)) : std::nullopt;
   };
   const double idle = median_of(f.idle_stall);
   to.add({cell,
@@ -237,12 +240,9 @@ void branch_cell::add_stall(report& to, const std::string& cell) const {
           better::lower,
           {median_of(f.stall) - idle},
           wanted(small ? median_stall_target : large_median_stall_target)});
-  if (f.stall.size() < enough_for_p99) return;
-  to.add({cell,
-          "p99_stall_above_median_idle_us",
-          better::lower,
-          {p99_of(f.stall) - idle},
-          small ? wanted(p99_stall_target) : std::nullopt});
+  std::optional<target> p99_wanted = small ? wanted(p99_stall_target) : std::nullopt;
+  if (p99_wanted) p99_wanted = judged_from(enough_for_p99, f.stall.size(), "branches", *p99_wanted);
+  to.add({cell, "p99_stall_above_median_idle_us", better::lower, {p99_of(f.stall) - idle}, std::move(p99_wanted)});
   to.add({cell, "p99_stall_above_p99_idle_us", better::lower, {p99_of(f.stall) - p99_of(f.idle_stall)}});
 }
 
