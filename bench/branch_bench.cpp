@@ -5,7 +5,6 @@
 
 #include "bench/bench_daemon.hpp"
 #include "bench/branch_cell.hpp"
-#include "bench/busy_machine.hpp"
 #include "bench/parsing.hpp"
 
 namespace coppice::bench {
@@ -33,7 +32,6 @@ result<void> run_guest(bench_daemon& daemon, const branch_options& options, cons
 }  // namespace
 
 result<void> run_branch_bench(const branch_options& options, report& to, nlohmann::json& environment) {
-  to.add({"machine", "busy_gap_us", better::lower_baseline, busy_gaps_us()});
   auto daemon = bench_daemon::start(options.root, options.vmm);
   if (!daemon) return std::move(daemon).error();
   environment["vmm"] = (*daemon)->vmm();

@@ -7,6 +7,7 @@
 #include "base/units.hpp"
 #include "bench/engine_run.hpp"
 #include "bench/parsing.hpp"
+#include "vmm/api_requests.hpp"
 
 namespace coppice::bench {
 namespace {
@@ -83,7 +84,8 @@ result<void> branch_cell::measure(unsigned number) {
   const auto bad = daemon_.verify(tag);
   if (!bad) return bad.error();
   figures_.bad_pages += static_cast<double>(*bad);
-  return daemon_.remove_snapshot(tag);
+  COPPICE_TRY(daemon_.remove_snapshot(tag));
+  return measure_busy_gap();
 }
 
 result<void> branch_cell::measure_bare() {
@@ -100,6 +102,21 @@ result<void> branch_cell::measure_armed_bare() {
   auto measured_bare = figures_.armed_bare.measure(*vmm_);
   COPPICE_TRY(protection_->lift());
   return measured_bare;
+}
+
+result<void> branch_cell::measure_busy_gap() {
+  if (!monitor_ || figures_.copy.empty()) return {};
+  if (const auto idle = measure_idle(); !idle) return idle.error();
+  COPPICE_TRY(vmm_->call(api_requests::pause()));
+  const auto copy = std::chrono::microseconds(static_cast<std::int64_t>(median_of(figures_.copy)));
+  const busy_gap seen = bench::measure_busy_gap(copy);
+  COPPICE_TRY(vmm_->call(api_requests::resume()));
+  const auto resumed = clock::now();
+  // Waits until the guest has gone on: its long stall must not count in the next window.
+  if (const auto running = monitor_->between(resumed - breath, resumed); !running) return running.error();
+  figures_.busy_gap.push_back(seen.longest_us);
+  figures_.busy_in_real_time = figures_.busy_in_real_time && seen.in_real_time;
+  return {};
 }
 
 result<window> branch_cell::measure_idle() {
@@ -151,8 +168,10 @@ void branch_cell::note_info(const json& info) {
   figures_.zero_mib.push_back(mebibytes("zero_bytes"));
   figures_.hole_mib.push_back(mebibytes("hole_bytes"));
   figures_.prearm.push_back(number(*copy, "prearm_us"));
-  if (const double us = number(*copy, "copy_us"); us > 0)
+  if (const double us = number(*copy, "copy_us"); us > 0) {
+    figures_.copy.push_back(us);
     figures_.copy_gb_per_s.push_back(number(*copy, "written_bytes") / us / 1e3);
+  }
 }
 
 // The copy began when the branch was answered, and took as long as the daemon says.
@@ -228,6 +247,9 @@ void branch_cell::add_stall(report& to, const std::string& cell) const {
   to.add({cell, "stall_us", better::lower, f.stall});
   to.add(
       {cell, "idle_stall_us", better::lower_baseline, f.idle_stall, std::nullopt, "windows as long as the branches"});
+  to.add({cell, "busy_gap_us", better::lower_baseline, f.busy_gap, std::nullopt,
+          "the machine alone, all CPUs busy for " + short_number(median_of(f.copy) / 1e3) + " ms (the median copy)" +
+              (f.busy_in_real_time ? "" : ", not in real time")});
   if (mode_ != "live") return;
   const bool small = spec_.working_set_bytes <= small_working_set;
   // A small working set is judged where it is written at random, a large one always.
@@ -252,6 +274,7 @@ void branch_cell::add_copy(report& to, const std::string& cell) const {
   to.add({cell, "copy_steps_per_s", better::higher, f.copy_steps_per_s});
   to.add({cell, "copy_to_idle_speed", better::higher, f.speed_ratio, at_least(speed_target)});
   to.add({cell, "prearm_us", better::lower, f.prearm});
+  to.add({cell, "copy_us", better::lower, f.copy});
   to.add({cell, "copy_gb_per_s", better::higher, f.copy_gb_per_s});
   to.add({cell, "faults", better::lower, f.faults});
   to.add({cell, "faults_per_page_dirtied", better::lower, f.faults_per_dirtied, at_most(faults_target)});

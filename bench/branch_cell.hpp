@@ -8,6 +8,7 @@
 
 #include "bench/bare_pauses.hpp"
 #include "bench/bench_daemon.hpp"
+#include "bench/busy_machine.hpp"
 #include "bench/report.hpp"
 
 namespace coppice::bench {
@@ -34,7 +35,9 @@ class branch_cell {
     bare_pauses bare, armed_bare;  // of a guest that runs freely; right after all its RAM was write-protected
     std::vector<double> stall, idle_stall, idle_steps_per_s, copy_steps_per_s, speed_ratio;
     std::vector<double> faults, faults_per_dirtied, longest_fault;
-    std::vector<double> bulk_mib, captured_mib, zero_mib, hole_mib, copy_gb_per_s, prearm, ready_ms;
+    std::vector<double> bulk_mib, captured_mib, zero_mib, hole_mib, copy_gb_per_s, prearm, copy, ready_ms;
+    std::vector<double> busy_gap;
+    bool busy_in_real_time = true;
     double bad_pages = 0;
   };
 
@@ -43,6 +46,8 @@ class branch_cell {
   result<void> measure_bare();
   // The same after a pre-arm from outside.
   result<void> measure_armed_bare();
+  // The machine alone, as long as a copy: with the guest paused, and after an idle window, as a branch comes after one.
+  result<void> measure_busy_gap();
   result<journal_monitor::window> measure_idle();
   // Answered at the resume, and polled until ready; or answered when ready.
   result<one_branch> branch(const std::string& tag, bool wait);

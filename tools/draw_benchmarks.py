@@ -96,19 +96,24 @@ def draw_stall(report: Report, folder: pathlib.Path) -> None:
     chart, axes = plt.subplots(figsize=(9, 1.4 + 0.7 * len(cells)))
     places, boxes, colours = [], [], []
     for row, cell in enumerate(cells):
-        for shift, name, colour in ((-0.18, "stall_us", OURS), (0.18, "idle_stall_us", BASELINE)):
+        for shift, name, colour in ((-0.26, "stall_us", OURS), (0.0, "idle_stall_us", BASELINE),
+                                    (0.26, "busy_gap_us", LIMIT)):
+            if not report.values(cell, name):
+                continue
             places.append(row + shift)
             boxes.append([max(value, 10) / 1000 for value in report.values(cell, name)])
             colours.append(colour)
-    drawn = axes.boxplot(boxes, positions=places, widths=0.3, vert=False, patch_artist=True, whis=(0, 100),
+    drawn = axes.boxplot(boxes, positions=places, widths=0.22, vert=False, patch_artist=True, whis=(0, 100),
                          medianprops={"color": "black"})
     for box, colour in zip(drawn["boxes"], colours):
         box.set_facecolor(colour)
     axes.set_xscale("log")
-    lines, names = list(drawn["boxes"][:2]), ["while branched", "nothing branched"]
-    if machine := report.get("machine", "busy_gap_us", "p99"):
-        lines.append(axes.axvline(machine / 1000, color=LIMIT, linestyle="--", linewidth=1))
-        names.append("the machine alone, all CPUs busy:\np99 of the longest gap in 100 ms")
+    lines, names = [], []
+    for colour, name in ((OURS, "while branched"), (BASELINE, "nothing branched"),
+                         (LIMIT, "the machine alone, all CPUs\nbusy for as long as a copy")):
+        if colour in colours:
+            lines.append(drawn["boxes"][colours.index(colour)])
+            names.append(name)
     axes.set_yticks(range(len(cells)), cells, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("ms, logarithmic; box: quartiles, whiskers: best and worst")
