@@ -35,9 +35,11 @@ class copy_cell {
 
  private:
   struct measured {
-    std::vector<double> memcpy, direct, buffered, buffered_sync;             // GB/s
-    std::vector<double> engine_disk, engine_tmpfs_reused, engine_tmpfs_new;  // GB/s
-    std::vector<double> to_direct, to_buffered, to_memcpy;                   // of the same round
+    std::vector<double> memcpy, direct, direct_digests, buffered, buffered_sync, pwrite, pwrite_digests;  // GB/s
+    std::vector<double> engine_disk, engine_tmpfs_reused, engine_tmpfs_new;                               // GB/s
+    // Of the same round: the engine to what writes the same bytes without it, and these to memcpy.
+    std::vector<double> to_direct, to_direct_digests, to_buffered, to_memcpy, to_pwrite, to_pwrite_digests;
+    std::vector<double> pwrite_to_memcpy;
     std::vector<double> prearm_us, rearm_us;
   };
 
@@ -95,10 +97,16 @@ result<double> copy_cell::engine_seconds(result<unique_fd> image) {
 
 result<void> copy_cell::measure() {
   const double copied = memcpy_seconds(ram(), reused_.bytes());
+  const auto pwritten = pwrite_seconds(ram(), engine_target_.path(), beside::nothing);
+  if (!pwritten) return pwritten.error();
+  const auto pwritten_digests = pwrite_seconds(ram(), engine_target_.path(), beside::digests);
+  if (!pwritten_digests) return pwritten_digests.error();
   auto reused = engine_seconds(open_file(engine_target_.path(), O_RDWR));
   if (!reused) return std::move(reused).error();
-  auto direct = direct_seconds(ram(), on_disk_.path());
+  auto direct = direct_seconds(ram(), on_disk_.path(), beside::nothing);
   if (!direct) return std::move(direct).error();
+  auto direct_digests = direct_seconds(ram(), on_disk_.path(), beside::digests);
+  if (!direct_digests) return std::move(direct_digests).error();
   auto disk = engine_seconds(create_image(on_disk_.path(), size_));
   if (!disk) return std::move(disk).error();
   auto buffered = buffered_seconds(ram(), on_disk_.path());
@@ -106,7 +114,10 @@ result<void> copy_cell::measure() {
   auto fresh = engine_seconds(create_image(new_target_.path(), size_));
   if (!fresh) return std::move(fresh).error();
   figures_.memcpy.push_back(rate(copied));
+  figures_.pwrite.push_back(rate(*pwritten));
+  figures_.pwrite_digests.push_back(rate(*pwritten_digests));
   figures_.direct.push_back(rate(*direct));
+  figures_.direct_digests.push_back(rate(*direct_digests));
   figures_.buffered.push_back(rate(buffered->write));
   figures_.buffered_sync.push_back(rate(buffered->write_and_sync));
   figures_.engine_disk.push_back(rate(*disk));
@@ -115,6 +126,10 @@ result<void> copy_cell::measure() {
   figures_.to_direct.push_back(*direct / *disk);
   figures_.to_buffered.push_back(buffered->write_and_sync / *disk);
   figures_.to_memcpy.push_back(copied / *reused);
+  figures_.to_direct_digests.push_back(*direct_digests / *disk);
+  figures_.to_pwrite.push_back(*pwritten / *reused);
+  figures_.to_pwrite_digests.push_back(*pwritten_digests / *reused);
+  figures_.pwrite_to_memcpy.push_back(copied / *pwritten);
   return {};
 }
 
@@ -131,9 +146,12 @@ result<std::uint64_t> copy_cell::bad_pages(const std::filesystem::path& path) co
 }
 
 result<void> copy_cell::verify() {
-  auto image = create_image(on_disk_.path(), size_);  // the last one there is of buffered writes
-  if (!image) return std::move(image).error();
-  if (auto times = run_engine(*attached_, *std::move(image)); !times) return std::move(times).error();
+  // The last ones there have bytes of other writers.
+  for (const temporary_file* file : {&on_disk_, &engine_target_}) {
+    auto image = create_image(file->path(), size_);
+    if (!image) return std::move(image).error();
+    if (auto times = run_engine(*attached_, *std::move(image)); !times) return std::move(times).error();
+  }
   for (const temporary_file* file : {&on_disk_, &engine_target_, &new_target_}) {
     auto bad = bad_pages(file->path());
     if (!bad) return std::move(bad).error();
@@ -145,15 +163,26 @@ result<void> copy_cell::verify() {
 void copy_cell::add_to(report& to) const {
   const std::string cell = short_size(size_);
   const measured& f = figures_;
+  const auto add_baseline = [&](const char* name, const std::vector<double>& values, const char* note) {
+    to.add({cell, name, better::higher_baseline, values, std::nullopt, note});
+  };
   to.add({cell, "engine_to_disk_gb_per_s", better::higher, f.engine_disk});
-  to.add({cell, "o_direct_gb_per_s", better::higher_baseline, f.direct});
+  add_baseline("o_direct_gb_per_s", f.direct,
+               "1 MiB writes, 8 in flight, one thread: the engine's pattern, no digests");
+  add_baseline("o_direct_digests_gb_per_s", f.direct_digests, "the same, the thread looks for zero pages and digests");
   to.add({cell, "engine_to_o_direct_ratio", better::higher, f.to_direct, at_least(direct_target)});
+  to.add({cell, "engine_to_o_direct_digests_ratio", better::higher, f.to_direct_digests});
   to.add({cell, "buffered_gb_per_s", better::higher_baseline, f.buffered});
   to.add({cell, "buffered_fsync_gb_per_s", better::higher_baseline, f.buffered_sync});
   to.add({cell, "engine_to_buffered_fsync_ratio", better::higher, f.to_buffered});
   to.add({cell, "engine_to_reused_tmpfs_gb_per_s", better::higher, f.engine_tmpfs_reused});
   to.add({cell, "memcpy_to_reused_tmpfs_gb_per_s", better::higher_baseline, f.memcpy});
+  add_baseline("pwrite_to_reused_tmpfs_gb_per_s", f.pwrite, "pwrite(2) of 1 MiB each, one thread, to the same pages");
+  add_baseline("pwrite_digests_to_reused_tmpfs_gb_per_s", f.pwrite_digests, "the same, with zero pages and digests");
   to.add({cell, "engine_to_memcpy_ratio", better::higher, f.to_memcpy, at_least(memcpy_target)});
+  add_baseline("pwrite_to_memcpy_ratio", f.pwrite_to_memcpy, "the floor of any engine that writes by system calls");
+  to.add({cell, "engine_to_pwrite_ratio", better::higher, f.to_pwrite});
+  to.add({cell, "engine_to_pwrite_digests_ratio", better::higher, f.to_pwrite_digests});
   to.add({cell, "engine_to_new_tmpfs_gb_per_s", better::higher, f.engine_tmpfs_new});
   to.add({cell, "prearm_us", better::lower, f.prearm_us});
   to.add({cell, "rearm_untouched_us", better::lower, f.rearm_us});

@@ -16,9 +16,10 @@ struct copy_options {
   unsigned rounds = 10;
 };
 
-// Per memory size, interleaved in each round: memcpy to pages of a tmpfs file that are there already, O_DIRECT and
-// buffered writes, and the engine into a new file below `root`, into a file on tmpfs whose pages are there already, and
-// into a new one there. Adds to `to`. Errors: unsupported (no userfaultfd), no_space, io.
+// Per memory size, interleaved in each round: memcpy and pwrite to pages of tmpfs files that are there already,
+// O_DIRECT and buffered writes, those by system calls also with the digests that the engine makes, and the engine into
+// a new file below `root`, into a file on tmpfs whose pages are there already, and into a new one there. Adds to `to`.
+// Errors: unsupported (no userfaultfd), no_space, io.
 result<void> run_copy_bench(const copy_options& options, report& to);
 
 }  // namespace coppice::bench

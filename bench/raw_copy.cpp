@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/file.hpp"
+#include "base/image_digest.hpp"
 #include "base/units.hpp"
 #include "bench/engine_run.hpp"
 
@@ -37,6 +38,15 @@ class uring {
   bool ready_ = false;
 };
 
+void look_at(std::span<const std::byte> bytes, beside what) {
+  if (what == beside::nothing) return;
+  [[maybe_unused]] volatile std::uint64_t kept = 0;  // so that it is computed
+  for (; bytes.size() >= page_size; bytes = bytes.subspan(page_size)) {
+    const auto page = bytes.first(page_size);
+    kept = is_zero_page(page) ? zero_page_digest() : page_digest(page);
+  }
+}
+
 }  // namespace
 
 double memcpy_seconds(std::span<const std::byte> source, std::span<std::byte> target) {
@@ -45,7 +55,7 @@ double memcpy_seconds(std::span<const std::byte> source, std::span<std::byte> ta
   return seconds_since(begin);
 }
 
-result<double> direct_seconds(std::span<const std::byte> source, const std::filesystem::path& path) {
+result<double> direct_seconds(std::span<const std::byte> source, const std::filesystem::path& path, beside what) {
   auto image = create_image(path, source.size(), O_DIRECT);
   if (!image) return std::move(image).error();
   uring ring;
@@ -59,6 +69,8 @@ result<double> direct_seconds(std::span<const std::byte> source, const std::file
       const auto length = static_cast<unsigned>(std::min<std::uint64_t>(write_bytes, source.size() - submitted));
       ::io_uring_prep_write(entry, image->get(), source.data() + submitted, length, submitted);
       entry->user_data = length;
+      ::io_uring_submit(ring.get());
+      look_at(source.subspan(submitted, length), what);
       submitted += length;
     }
     ::io_uring_submit_and_wait(ring.get(), 1);
@@ -70,6 +82,18 @@ result<double> direct_seconds(std::span<const std::byte> source, const std::file
       if (!whole) return errno_error("write " + path.string(), written < 0 ? -written : EIO);
       completed += static_cast<std::uint64_t>(written);
     }
+  }
+  return seconds_since(begin);
+}
+
+result<double> pwrite_seconds(std::span<const std::byte> source, const std::filesystem::path& path, beside what) {
+  auto file = open_file(path, O_RDWR);
+  if (!file) return std::move(file).error();
+  const auto begin = bench_clock::now();
+  for (std::uint64_t at = 0; at < source.size(); at += write_bytes) {
+    const auto chunk = source.subspan(at, std::min<std::uint64_t>(write_bytes, source.size() - at));
+    COPPICE_TRY(write_all_at(file->get(), chunk, at));
+    look_at(chunk, what);
   }
   return seconds_since(begin);
 }

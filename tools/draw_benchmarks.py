@@ -148,8 +148,9 @@ def draw_branch(report: Report, folder: pathlib.Path) -> None:
 
 def draw_copy(report: Report, folder: pathlib.Path) -> None:
     """GB/s of the engine, in green, beside what writes the same bytes without it, in grey."""
-    names = ["engine_to_disk_gb_per_s", "o_direct_gb_per_s", "buffered_fsync_gb_per_s", "buffered_gb_per_s",
-             "engine_to_reused_tmpfs_gb_per_s", "memcpy_to_reused_tmpfs_gb_per_s", "engine_to_new_tmpfs_gb_per_s"]
+    names = ["engine_to_disk_gb_per_s", "o_direct_gb_per_s", "o_direct_digests_gb_per_s", "buffered_fsync_gb_per_s",
+             "buffered_gb_per_s", "engine_to_reused_tmpfs_gb_per_s", "memcpy_to_reused_tmpfs_gb_per_s",
+             "pwrite_to_reused_tmpfs_gb_per_s", "pwrite_digests_to_reused_tmpfs_gb_per_s", "engine_to_new_tmpfs_gb_per_s"]
     cells = report.cells(names[0])
     chart, all_axes = plt.subplots(1, len(cells), figsize=(max(7, 5 * len(cells)), 3.6), squeeze=False, sharey=True)
     for axes, cell in zip(all_axes[0], cells):
