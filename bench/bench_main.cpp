@@ -121,6 +121,9 @@ struct command_line {
   soak_options soak;
   std::string duration = "60s";
   std::string rest = "100ms";
+  std::string warm_up = "2s";
+  std::string idle = "10s";
+  std::string settle = "7s";
   fault_options fault;
   std::string before, after;
 };
@@ -139,6 +142,10 @@ void add_memory(CLI::App* command, command_line& line, const char* standard) {
   // Of the command that is given only: all share the variable.
   command->preparse_callback([&line, standard](std::size_t) { line.memory = standard; });
   command->add_option("--memory", line.memory, "Sizes of RAM")->default_str(standard)->check(is_size_list());
+}
+
+void add_duration(CLI::App* command, const char* name, std::string& value, const char* what) {
+  command->add_option(name, value, what)->capture_default_str()->check(parses_by(parse_duration, "TIME"));
 }
 
 void add_vmm(CLI::App* command, command_line& line) {
@@ -245,17 +252,23 @@ void add_fleet(CLI::App& app, command_line& line) {
   command->add_option("--rate", line.fleet.rate, "Branches a second")
       ->capture_default_str()
       ->check(CLI::Range(0.1, 1000.0));
-  command->add_option("--duration", line.duration, "How long to branch")
+  add_duration(command, "--duration", line.duration, "How long to branch");
+  add_duration(command, "--rest", line.rest, "Idle time of each guest between two writes");
+  add_duration(command, "--warm-up", line.warm_up, "How long to branch before anything is measured");
+  add_duration(command, "--idle", line.idle, "How long the idle daemon's CPU use is measured");
+  command->add_option("--verify-each", line.fleet.verify_each, "Verify every so many-th image; 1: all")
       ->capture_default_str()
-      ->check(parses_by(parse_duration, "TIME"));
-  command->add_option("--rest", line.rest, "Idle time of each guest between two writes")
+      ->check(is_count());
+  command->add_option("--askers", line.fleet.askers, "Branches in flight at most")
       ->capture_default_str()
-      ->check(parses_by(parse_duration, "TIME"));
+      ->check(CLI::Range(1, 1000));
   command->callback([&line, command] {
     line.run = [&line, command] {
       line.fleet.memory_bytes = parse_sizes(line.memory)->front();
       line.fleet.duration = *parse_duration(line.duration);
       line.fleet.rest = *parse_duration(line.rest);
+      line.fleet.warm_up = *parse_duration(line.warm_up);
+      line.fleet.idle = *parse_duration(line.idle);
       line.fleet.root = line.common.root;
       line.fleet.vmm = line.common.vmm;
       return run_report(*command, line.common,

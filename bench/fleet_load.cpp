@@ -6,10 +6,7 @@
 namespace coppice::bench {
 namespace {
 
-using nlohmann::json;
 using clock = std::chrono::steady_clock;
-
-constexpr unsigned askers = 16;  // what a daemon lets be in flight unless told otherwise
 
 double milliseconds_since(clock::time_point begin) {
   return std::chrono::duration<double, std::milli>(clock::now() - begin).count();
@@ -17,20 +14,17 @@ double milliseconds_since(clock::time_point begin) {
 
 }  // namespace
 
-fleet_load::fleet_load(const bench_daemon& daemon, const fleet_options& options,
-                       const std::vector<std::string>& sandboxes)
-    : daemon_(daemon), options_(options), sandboxes_(sandboxes) {}
+fleet_load::fleet_load(const bench_daemon& daemon, fleet_options options, const std::vector<std::string>& sandboxes,
+                       std::string name)
+    : daemon_(daemon), options_(std::move(options)), sandboxes_(sandboxes), name_(std::move(name)) {}
 
 result<load_results> fleet_load::run() {
-  for (const std::string& id : sandboxes_) {
-    auto view = daemon_.view(id);
-    if (!view && view.error().code == errc::unsupported) break;  // no stalls to be seen
-    if (!view) return std::move(view).error();
-    views_.push_back(*std::move(view));
-  }
+  auto views = daemon_.views(sandboxes_);
+  if (!views) return std::move(views).error();
+  views_ = *std::move(views);
   begin_ = clock::now();
   std::vector<std::thread> threads;
-  for (unsigned i = 0; i < askers; ++i) threads.emplace_back([this] { ask_until_over(); });
+  for (unsigned i = 0; i < options_.askers; ++i) threads.emplace_back([this] { ask_until_over(); });
   for (std::thread& each : threads) each.join();
   return results_;
 }
@@ -51,48 +45,50 @@ void fleet_load::ask_until_over() {
 
 void fleet_load::branch(unsigned number) {
   const std::size_t which = number % sandboxes_.size();
-  const bool verified = number % options_.verify_each == 0;
+  const std::string tag = name_ + "-" + std::to_string(number);
   journal_reading before;
   if (!views_.empty()) {
     if (auto read = views_[which].read()) before = *read;
   }
   const auto begin = clock::now();
-  auto info = branch_and_delete(sandboxes_[which], "fleet-" + std::to_string(number), verified);
+  const auto info = daemon_.client().post("/v1/sandboxes/" + path_segment(sandboxes_[which]) + "/branch",
+                                          {{"tag", tag}, {"mode", "live"}});
+  const double ready_ms = milliseconds_since(begin);
+  if (!info) return note_failure(info.error());
+  std::optional<double> stall_us;
+  if (!views_.empty()) {
+    if (const auto after = views_[which].read(before))
+      stall_us = std::chrono::duration<double, std::micro>(after->longest_stall).count();
+  }
+  const auto bad = verify_and_delete(number, tag);
+  if (!bad) return note_failure(bad.error());
   const std::lock_guard lock(mutex_);
   ++results_.asked;
-  if (!info) {
-    ++results_.failed;
-    if (results_.first_failure.empty()) results_.first_failure = info.error().message();
-    return;
-  }
   ++results_.done;
   results_.pause_us.push_back((*info)["pause"].value("total_us", 0.0));
-  results_.ready_ms.push_back(
-      std::chrono::duration<double, std::milli>(
-          std::chrono::nanoseconds(info->value("bench_ready_ns", std::int64_t{0})) - begin.time_since_epoch())
-          .count());
-  if (verified) {
-    ++results_.verified;
-    results_.bad_pages += info->value("bench_bad_pages", std::uint64_t{0});
-  }
-  if (views_.empty()) return;
-  if (const auto after = views_[which].read(before))
-    results_.stall_us.push_back(std::chrono::duration<double, std::micro>(after->longest_stall).count());
+  results_.ready_ms.push_back(ready_ms);
+  if (stall_us) results_.stall_us.push_back(*stall_us);
+  if (!*bad) return;
+  ++results_.verified;
+  results_.bad_pages += **bad;
 }
 
-// The branch's JSON, with what the bench found out beside.
-result<json> fleet_load::branch_and_delete(const std::string& sandbox, const std::string& tag, bool verified) {
-  auto info =
-      daemon_.client().post("/v1/sandboxes/" + path_segment(sandbox) + "/branch", {{"tag", tag}, {"mode", "live"}});
-  if (!info) return info;
-  (*info)["bench_ready_ns"] = std::chrono::nanoseconds(clock::now().time_since_epoch()).count();
-  if (verified) {
+void fleet_load::note_failure(const error& why) {
+  const std::lock_guard lock(mutex_);
+  ++results_.asked;
+  ++results_.failed;
+  if (results_.first_failure.empty()) results_.first_failure = why.message();
+}
+
+result<std::optional<std::uint64_t>> fleet_load::verify_and_delete(unsigned number, const std::string& tag) {
+  std::optional<std::uint64_t> bad_pages;
+  if (number % options_.verify_each == 0) {
     const auto bad = daemon_.verify(tag);
     if (!bad) return bad.error();
-    (*info)["bench_bad_pages"] = *bad;
+    bad_pages = *bad;
   }
   COPPICE_TRY(daemon_.remove_snapshot(tag));
-  return info;
+  return bad_pages;
 }
 
 }  // namespace coppice::bench
