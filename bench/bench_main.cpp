@@ -179,6 +179,7 @@ void add_branch(CLI::App& app, command_line& line) {
       line.branch.working_set_bytes = *parse_sizes(line.working_sets);
       line.branch.patterns = *parse_patterns(line.patterns);
       line.branch.modes = *parse_modes(line.modes);
+      line.branch.fill_memory = !line.sparse;
       line.branch.root = line.common.root;
       line.branch.vmm = line.common.vmm;
       return run_report(*command, line.common,
@@ -186,7 +187,6 @@ void add_branch(CLI::App& app, command_line& line) {
     };
   });
 }
-      line.branch.fill_memory = !line.sparse;
 
 void add_copy(CLI::App& app, command_line& line) {
   CLI::App* command =
@@ -208,6 +208,7 @@ void add_copy(CLI::App& app, command_line& line) {
 void add_fault(CLI::App& app, command_line& line) {
   CLI::App* command =
       add_benchmark(app, "fault", "Write faults, one by one and in storms, beside the bare kernel", line);
+  add_memory(command, line, "64M");
   command->add_option("--writers", line.fault.most_writers, "Most threads of a storm")
       ->capture_default_str()
       ->check(is_count());
@@ -215,8 +216,8 @@ void add_fault(CLI::App& app, command_line& line) {
       ->capture_default_str()
       ->check(is_count());
   command->callback([&line, command] {
-  add_memory(command, line, "64M");
     line.run = [&line, command] {
+      line.fault.memory_bytes = parse_sizes(line.memory)->front();
       return run_report(*command, line.common, [&](report& to, json&) { return run_fault_bench(line.fault, to); });
     };
   });
@@ -224,7 +225,6 @@ void add_fault(CLI::App& app, command_line& line) {
 
 void add_actors(CLI::App& app, command_line& line) {
   CLI::App* command =
-      line.fault.memory_bytes = parse_sizes(line.memory)->front();
       add_benchmark(app, "actors", "What the actors add to a pause, beside the same calls in a plain loop", line);
   add_root(command, line);
   add_vmm(command, line);
@@ -288,8 +288,10 @@ void add_soak(CLI::App& app, command_line& line) {
   command->add_option("--overlap", line.soak.overlap, "Branches of one VM at once")
       ->capture_default_str()
       ->check(CLI::Range(1, 8));
+  add_duration(command, "--settle", line.settle, "Rest before what the daemon holds is read; 5 s or less is too short");
   command->callback([&line, command] {
     line.run = [&line, command] {
+      line.soak.settle = *parse_duration(line.settle);
       line.soak.root = line.common.root;
       line.soak.vmm = line.common.vmm;
       return run_report(*command, line.common,
