@@ -189,7 +189,7 @@ constexpr std::array<unsigned, 1> find_failures{404};
 constexpr std::array<unsigned, 2> change_failures{404, 409};
 
 constexpr std::array<query_parameter, 1> journal_query{
-    query_parameter{"reset", "forget the longest stall after reading it"}};
+    query_parameter{"reset", "forget the longest stall after reading it; needs the role write", true}};
 constexpr std::array<query_parameter, 2> delete_query{
     query_parameter{"cascade", "delete all snapshots that descend from this one, too"},
     query_parameter{"force",

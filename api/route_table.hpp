@@ -31,6 +31,7 @@ enum class path_name { none, snapshot, sandbox };
 struct query_parameter {
   std::string_view name;
   std::string_view meaning;
+  bool changes = false;  // true needs the role write, also where GET is served to readers
 };
 
 struct route {

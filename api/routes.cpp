@@ -15,9 +15,12 @@
 namespace coppice {
 namespace {
 
-using text_pairs = std::vector<std::pair<std::string, std::string>>;
+using text_pair = std::pair<std::string, std::string>;
+using text_pairs = std::vector<text_pair>;
 
-constexpr std::size_t longest_key = 255;  // of an Idempotency-Key
+constexpr std::size_t longest_key = 255;       // of an Idempotency-Key
+constexpr std::size_t longest_recorded = 200;  // of a target's path; those of routes are shorter
+constexpr std::size_t longest_parameter = 15;  // of its name; a token is longer
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
@@ -139,10 +142,13 @@ void run_once(const route& chosen, call c, idempotency_cache& keys, const route_
 }
 
 // What the caller's role forbids.
-std::optional<route_answer> forbidden(const route& chosen, const caller& from) {
+std::optional<route_answer> forbidden(const route& chosen, const text_pairs& query, const caller& from) {
   if (chosen.open || from.role == access_role::write) return std::nullopt;
   if (from.role == access_role::none) return token_needed();
-  if (chosen.method == "GET") return std::nullopt;
+  const bool changes = std::ranges::any_of(chosen.query, [&](const query_parameter& each) {
+    return each.changes && std::ranges::find(query, text_pair(each.name, "true")) != query.end();
+  });
+  if (chosen.method == "GET" && !changes) return std::nullopt;
   return failure_answer(403, "the token '" + from.name + "' may only read");
 }
 
@@ -150,6 +156,19 @@ std::optional<route_answer> forbidden(const route& chosen, const caller& from) {
 
 route_answer failure_answer(unsigned status, const std::string& message) {
   return {.status = status, .body = dump({{"error", message}}) + "\n"};
+}
+
+std::string recordable_target(std::string_view target) {
+  const auto question = target.find('?');
+  std::string recorded(target.substr(0, std::min(question, longest_recorded)));
+  if (question == std::string_view::npos) return recorded;
+  const auto query = target.substr(question);
+  const auto pairs = parse_query(query.substr(1));
+  const bool harmless =
+      query.size() <= longest_recorded && std::ranges::all_of(pairs, [](const text_pair& each) {
+        return each.first.size() <= longest_parameter && (each.second == "true" || each.second == "false");
+      });
+  return recorded + (harmless ? std::string(query) : "?...");
 }
 
 void handle_request(const route_services& with, route_request request, std::function<void(route_answer)> answer) {
@@ -168,13 +187,13 @@ void handle_request(const route_services& with, route_request request, std::func
       reply.route = pattern;
       answer(std::move(reply));
     };
-    if (const auto refusal = forbidden(candidate, request.from)) return tagged(*refusal);
-    const std::string_view query = question == std::string_view::npos ? "" : target.substr(question + 1);
+    auto query = parse_query(question == std::string_view::npos ? "" : target.substr(question + 1));
+    if (const auto refusal = forbidden(candidate, query, request.from)) return tagged(*refusal);
     call c{with.plane,
            with.paths,
            with.ask_guest,
            percent_decoded(*name),
-           parse_query(query),
+           std::move(query),
            std::move(request.body),
            std::move(request.last_event_id),
            tagged};

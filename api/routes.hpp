@@ -53,6 +53,11 @@ struct route_services {
 // Calls `answer` exactly once, now or later, on any thread.
 void handle_request(const route_services& with, route_request request, std::function<void(route_answer)> answer);
 
+// What of a target may be written to a log: its path up to 200 bytes, and its query if that holds only what routes
+// have,
+// "?..." else. A caller may have put a token there.
+std::string recordable_target(std::string_view target);
+
 // The answer for a failure that never became a request (too large, malformed).
 route_answer failure_answer(unsigned status, const std::string& message);
 

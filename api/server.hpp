@@ -23,7 +23,7 @@ namespace coppice {
 struct request_record {
   std::string_view route = "none";  // the pattern; "none" if no route fits
   std::string_view method;          // as sent
-  std::string_view target;          // as sent
+  std::string_view target;          // as sent, as far as it may be recorded: see recordable_target()
   std::string_view id;              // its X-Request-Id
   std::string_view who;             // name of the token; "none" if one was needed and not given
   std::string_view peer;            // address and port, or "unix"

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "api/client.hpp"
+#include "api/routes.hpp"
 #include "api/server.hpp"
 #include "cli/client_options.hpp"
 #include "tests/api/fake_control_plane.hpp"
@@ -141,7 +142,10 @@ TEST_F(guarded_server, a_token_that_may_read_changes_nothing) {
     EXPECT_EQ(answer.status, 403u) << method << target;
     EXPECT_THAT(answer.body, AllOf(HasSubstr("watch"), Not(HasSubstr(reader))));
   }
+  EXPECT_EQ(send(reader, "GET", "/v1/sandboxes/sb-1/journal?reset=true").status, 403u)
+      << "it forgets the longest stall";
   EXPECT_EQ(calls_, 0);
+  EXPECT_NE(send(reader, "GET", "/v1/sandboxes/sb-1/journal?reset=false").status, 403u);
   for (const auto& [method, target] : reads)
     EXPECT_THAT(send(reader, method, target).status, ::testing::AnyOf(200u, 404u));
 }
@@ -198,6 +202,18 @@ TEST_F(guarded_server, each_request_is_recorded_with_who_sent_it) {
   send(writer, "POST", "/v1/snapshots", std::string(2 * mib, ' '));
   const std::lock_guard lock(mutex_);
   EXPECT_EQ(who_, (std::vector<std::string>{"watch", "none", "ops", "ops"})) << "too large a body is somebody's, too";
+}
+
+TEST(recordable_target, holds_no_token_and_stays_short) {
+  for (const char* target :
+       {"/v1/snapshots", "/v1/snapshots/a?cascade=true", "/v1/snapshots/a?cascade=true&force=false", "/x?"}) {
+    EXPECT_EQ(recordable_target(target), target);
+  }
+  for (const std::string& query :
+       {"token=" + writer, writer, writer + "=true", "cascade=true&" + writer, "cascade=" + writer}) {
+    EXPECT_EQ(recordable_target("/v1/snapshots?" + query), "/v1/snapshots?...");
+  }
+  EXPECT_EQ(recordable_target("/" + std::string(10'000, 'x')).size(), 200u);
 }
 
 TEST(read_token, takes_a_bare_token_or_a_line_of_the_daemons_file) {
