@@ -87,8 +87,8 @@ std::string_view bearer_token(std::string_view authorization) {
   return authorization.substr(scheme.size());
 }
 
-bool may_be_of_a_web_page(std::string_view origin, std::string_view host) {
-  if (!origin.empty()) return true;
+bool may_be_of_a_web_page(std::string_view origin, std::string_view host, std::string_view fetch_site) {
+  if (!origin.empty() || (!fetch_site.empty() && fetch_site != "none")) return true;
   if (host.starts_with('[')) return false;  // an IPv6 address
   const std::string name(host.substr(0, host.find(':')));
   in_addr address{};

@@ -45,8 +45,9 @@ class token_set {
 // What follows "Bearer " in an Authorization header; empty if it is none.
 std::string_view bearer_token(std::string_view authorization);
 
-// Whether a browser may have sent a request with these headers for a page of somebody else's: it has an Origin, or is
-// for a host with a name, that the page's owner may have made point here (DNS rebinding).
-bool may_be_of_a_web_page(std::string_view origin, std::string_view host);
+// Whether a browser may have sent a request with these headers for a page of somebody else's: it has an Origin; is for
+// a host with a name, that the page's owner may have made point here (DNS rebinding); or the browser says in
+// Sec-Fetch-Site that a page asks, as it does of images and scripts, which have no Origin (W3C, Fetch Metadata).
+bool may_be_of_a_web_page(std::string_view origin, std::string_view host, std::string_view fetch_site);
 
 }  // namespace coppice

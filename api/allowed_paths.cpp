@@ -6,6 +6,8 @@ namespace coppice {
 
 namespace fs = std::filesystem;
 
+constexpr std::size_t longest_quoted = 200;  // of a path, in an error
+
 result<allowed_paths> allowed_paths::below(const std::vector<fs::path>& folders) {
   allowed_paths allowed;
   allowed.any_ = false;
@@ -29,7 +31,8 @@ result<fs::path> allowed_paths::resolve(const fs::path& path) const {
   };
   if (!failure && std::ranges::any_of(folders_, contains)) return resolved;
   return error{errc::invalid_argument, 0,
-               path.string() + " is no file below the folders that coppiced was started with (--allow-path)"};
+               path.string().substr(0, longest_quoted) +
+                   " is no file below the folders that coppiced was started with (--allow-path)"};
 }
 
 }  // namespace coppice

@@ -17,6 +17,7 @@ namespace http = boost::beast::http;
 namespace {
 
 constexpr std::size_t most_drained_bytes = 16 * mib;
+constexpr std::size_t most_read_at_once = 64 * kib;
 constexpr std::chrono::seconds drain_timeout{2};
 
 struct peer {
@@ -44,6 +45,13 @@ peer peer_of(http_connection::socket& connected) {
   return {std::string(host) + ":" + port, {}};
 }
 
+// Whether a proxy before us sees the request end where we do: any other coding has no end that all agree on
+// (RFC 9112, 6.1), and the parser passes over it.
+bool splits_as_everywhere(const http::fields& header, unsigned version) {
+  const auto coding = header.find(http::field::transfer_encoding);
+  return coding == header.end() || (version >= 11 && beast::iequals(coding->value(), "chunked"));
+}
+
 }  // namespace
 
 void reply_gate::deliver(std::weak_ptr<http_connection> to, route_answer answer) {
@@ -63,7 +71,10 @@ void reply_gate::close() {
 }
 
 http_connection::http_connection(socket&& connected, server_core& core)
-    : core_(core), stream_(std::move(connected)), heartbeat_(stream_.get_executor()) {
+    : core_(core),
+      stream_(std::move(connected)),
+      buffer_(core.options.header_limit + most_read_at_once),
+      heartbeat_(stream_.get_executor()) {
   const auto peer = peer_of(stream_.socket());
   peer_ = peer.address;
   if (!peer.user.empty()) local_name_ = peer.user;
@@ -114,6 +125,9 @@ void http_connection::on_header(beast::error_code failure) {
   began_ = std::chrono::steady_clock::now();
   answer_due_ = true;
   take_names(parser_->get());
+  if (!splits_as_everywhere(parser_->get(), parser_->get().version())) {
+    return refuse(failure_answer(400, "Transfer-Encoding must be chunked, and HTTP/1.1"));
+  }
   if (from_.role == access_role::none && !parser_->is_done()) {
     unread_input_ = true;  // nothing that is open to such a caller takes a body: it isn't waited for
     return perform(false);
@@ -149,7 +163,8 @@ void http_connection::perform(bool keep_alive) {
   if (core_.stopping) return reply(failure_answer(503, "coppiced is stopping"));
   const std::string origin(message[http::field::origin]);
   const std::string host(message[http::field::host]);
-  if (core_.options.refuses_web_pages && may_be_of_a_web_page(origin, host)) {
+  const std::string fetch_site(message["Sec-Fetch-Site"]);
+  if (core_.options.refuses_web_pages && may_be_of_a_web_page(origin, host, fetch_site)) {
     return reply(failure_answer(403,
                                 "web pages are not served: send no Origin, and name coppiced by its IP address or as "
                                 "localhost; or start it with --token-file"));
@@ -175,16 +190,23 @@ void http_connection::refuse(beast::error_code failure) {
   if (client_left || failure == http::error::partial_message) return close();
   began_ = std::chrono::steady_clock::now();
   take_names(parser_->get());
+  if (failure == http::error::body_limit) {
+    return refuse(failure_answer(413, "the body is larger than " + format_bytes(core_.options.body_limit)));
+  }
+  if (failure == http::error::buffer_overflow && parser_->is_header_done()) {
+    return refuse(failure_answer(400, "malformed HTTP request: a chunk's first line or the trailer is too long"));
+  }
+  if (failure == http::error::header_limit || failure == http::error::buffer_overflow) {
+    return refuse(failure_answer(431, "the header is larger than " + format_bytes(core_.options.header_limit)));
+  }
+  refuse(failure_answer(400, "malformed HTTP request: " + failure.message()));
+}
+
+void http_connection::refuse(route_answer answer) {
   answer_due_ = true;
   keep_alive_ = false;
   unread_input_ = true;
-  if (failure == http::error::body_limit) {
-    return reply(failure_answer(413, "the body is larger than " + format_bytes(core_.options.body_limit)));
-  }
-  if (failure == http::error::header_limit || failure == http::error::buffer_overflow) {
-    return reply(failure_answer(431, "the header is larger than " + format_bytes(core_.options.header_limit)));
-  }
-  reply(failure_answer(400, "malformed HTTP request: " + failure.message()));
+  reply(std::move(answer));
 }
 
 void http_connection::reply(route_answer answer) {
@@ -229,10 +251,11 @@ caller http_connection::identify(const parser::value_type& message) const {
 void http_connection::tell(const route_answer& answer) const {
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began_;
   const auto level = method_ == "GET" && answer.status < 500 ? spdlog::level::debug : spdlog::level::info;
-  spdlog::log(level, "{} {}: {} after {:.1f} ms; request {}", method_, target_.substr(0, 200), answer.status,
-              took.count() * 1000, request_id_);
+  const std::string target = recordable_target(target_);
+  spdlog::log(level, "{} {}: {} after {:.1f} ms; request {}", method_, target, answer.status, took.count() * 1000,
+              request_id_);
   if (core_.options.on_request) {
-    core_.options.on_request({answer.route, method_, target_, request_id_, from_.name, peer_, answer.status, took});
+    core_.options.on_request({answer.route, method_, target, request_id_, from_.name, peer_, answer.status, took});
   }
 }
 

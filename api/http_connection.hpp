@@ -77,6 +77,7 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   void read_body();
   void on_body(boost::beast::error_code failure);
   void refuse(boost::beast::error_code failure);
+  void refuse(route_answer answer);
   void on_written(boost::beast::error_code failure);
   void drain_then_close();
   void say_goodbye();
@@ -94,7 +95,7 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   server_core& core_;
   plain_stream stream_;
   std::optional<tls_stream> tls_;
-  boost::beast::flat_buffer buffer_;
+  boost::beast::flat_buffer buffer_;  // bounded: the parser waits for the end of a chunk's first line in it
   std::optional<parser> parser_;
   std::optional<response> response_;
   std::chrono::steady_clock::time_point began_;

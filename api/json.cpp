@@ -174,7 +174,8 @@ json to_json(const vmm_capabilities& vmm) {
 }
 
 json to_json(const error& failure) {
-  return {{"error", failure.message()}, {"code", to_string(failure.code)}};
+  constexpr std::size_t longest_message = 2000;  // it may quote what was sent
+  return {{"error", failure.message().substr(0, longest_message)}, {"code", to_string(failure.code)}};
 }
 
 std::string dump(const json& value) {

@@ -1,6 +1,9 @@
 // Clients that mean harm, without a token: the server stays up, and serves the others.
 #include <gmock/gmock.h>
 
+#include <atomic>
+#include <thread>
+
 #include "api/client.hpp"
 #include "api/server.hpp"
 #include "tests/api/fake_control_plane.hpp"
@@ -53,6 +56,29 @@ TEST_F(hostile_client, who_drips_its_body_is_cut_off_though_it_never_falls_silen
   expect_served();
 }
 
+// The answers are more than the buffers of both sockets hold: who was cut off has not got them all when it reads at
+// last.
+TEST_F(hostile_client, who_does_not_read_its_answers_is_cut_off) {
+  constexpr int requests = 400;
+  std::atomic<int> answered{0};
+  start({.write_timeout = milliseconds(200), .on_request = [&](const request_record&) { ++answered; }});
+  raw_client deaf(api_->port());
+  std::string all;
+  for (int i = 0; i < requests; ++i) {
+    all += "GET /v1/openapi.json HTTP/1.1\r\nAuthorization: Bearer 0123456789abcdef\r\n\r\n";
+  }
+  ASSERT_TRUE(deaf.send(all));
+  for (int before = -1; before != answered;) {  // it goes on until the buffers are full
+    before = answered;
+    std::this_thread::sleep_for(milliseconds(1000));
+  }
+  EXPECT_GT(answered, 0);
+  EXPECT_LT(answered, requests) << "the buffers hold them all: send more";
+  deaf.hung_up(20'000);
+  EXPECT_LT(answered, requests) << "it got the others when it read";
+  expect_served();
+}
+
 TEST_F(hostile_client, the_body_of_who_has_no_token_is_not_waited_for) {
   start();
   for (const std::string& header : {std::string("Content-Length: 1000000"), std::string("Transfer-Encoding: chunked"),
@@ -71,11 +97,14 @@ TEST_F(hostile_client, a_web_page_in_a_browser_of_the_host_is_not_served) {
     raw.send("GET /healthz HTTP/1.1\r\n" + headers + "\r\n");
     return raw.read_until("\r\n");
   };
-  for (const char* page : {"Origin: https://evil.example\r\n", "Origin: null\r\n", "Host: evil.example:8889\r\n",
-                           "Host: localhost.evil.example\r\n", "Host: 127.0.0.1.evil.example\r\n"}) {
+  for (const char* page :
+       {"Origin: https://evil.example\r\n", "Origin: null\r\n", "Host: evil.example:8889\r\n",
+        "Host: localhost.evil.example\r\n", "Host: 127.0.0.1.evil.example\r\n",
+        "Host: 127.0.0.1\r\nSec-Fetch-Site: cross-site\r\n", "Host: localhost\r\nSec-Fetch-Site: same-site\r\n"}) {
     EXPECT_THAT(status(page), HasSubstr(" 403 ")) << page;
   }
-  for (const char* client : {"", "Host: 127.0.0.1:8889\r\n", "Host: localhost\r\n", "Host: [::1]:8889\r\n"}) {
+  for (const char* client : {"", "Host: 127.0.0.1:8889\r\n", "Host: localhost\r\n", "Host: [::1]:8889\r\n",
+                             "Host: localhost\r\nSec-Fetch-Site: none\r\n"}) {
     EXPECT_THAT(status(client), HasSubstr(" 200 ")) << client;
   }
 }
@@ -109,11 +138,31 @@ TEST_F(hostile_client, a_huge_body_or_header_is_refused_before_it_is_read) {
   expect_served();
 }
 
+// The parser waits for the end of these, and would take them as fast as they come.
+TEST_F(hostile_client, an_endless_line_within_a_body_is_refused_not_kept) {
+  start();
+  for (const char* begin : {"1;", "0", "0\r\nX: "}) {
+    raw_client raw(api_->port());
+    raw.send(
+        "POST /v1/sandboxes HTTP/1.1\r\nAuthorization: Bearer 0123456789abcdef\r\nTransfer-Encoding: chunked\r\n\r\n" +
+        std::string(begin));
+    for (int i = 0; i < 300 && raw.send(std::string(1000, '0')); ++i) {
+    }
+    EXPECT_THAT(raw.read_until("}\n"), HasSubstr(" 400 ")) << begin;
+  }
+  expect_served();
+}
+
 TEST_F(hostile_client, a_request_that_two_readers_would_split_differently_is_refused) {
   start();
   for (const std::string& smuggled :
        {std::string("POST /v1/sandboxes HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         std::string("POST /v1/sandboxes HTTP/1.1\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\n{}  "),
+        std::string("POST /v1/sandboxes HTTP/1.1\r\nTransfer-Encoding: xchunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
+        std::string("POST /v1/sandboxes HTTP/1.1\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
+        std::string(
+            "POST /v1/sandboxes HTTP/1.1\r\nTransfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        std::string("POST /v1/sandboxes HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         std::string("POST /v1/sandboxes HTTP/1.1\r\nContent-Length: -1\r\n\r\n"),
         std::string("GET /v1/snapshots\r\n\r\n")}) {
     raw_client raw(api_->port());
@@ -142,6 +191,8 @@ TEST_F(hostile_client, answers_do_not_grow_with_what_was_sent) {
   EXPECT_LT(client.send("DELETE", "/v1/sandboxes/" + large)->body.size(), 1000u);
   EXPECT_LT(client.send("POST", "/v1/sandboxes", "{\"" + large + "\":1}")->body.size(), 1000u);
   EXPECT_LT(client.send("GET", "/v1/snapshots?" + large)->body.size(), 1000u);
+  EXPECT_LT(client.send("POST", "/v1/snapshots", R"({"tag":"a","kernel":"/)" + large + "\"}")->body.size(), 3000u);
+  EXPECT_LT(client.send("POST", "/v1/sandboxes/a/branch", R"({"mode":")" + large + "\"}")->body.size(), 3000u);
 }
 
 }  // namespace
