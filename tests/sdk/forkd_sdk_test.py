@@ -1,10 +1,13 @@
 """forkd's own Python SDK, unchanged, drives coppiced in everything that needs no agent inside the guest."""
 import contextlib
 import json
+import os
 import pathlib
 import sys
+import tempfile
 import time
 import unittest
+import unittest.mock
 import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
@@ -190,6 +193,64 @@ class ForkdSdk(unittest.TestCase):
             self.assertTrue(json.load(answer)["ok"])
         with urllib.request.urlopen(self.daemon.url + "/version") as answer:
             self.assertEqual(json.load(answer)["api"], "v1")
+
+
+READER, WRITER = "reader-token-0123456789", "writer-token-0123456789"
+
+
+class GuardedForkdSdk(unittest.TestCase):
+    """Against a daemon that wants tokens: the SDK sends the one that it is given, or that is in $FORKD_TOKEN."""
+
+    @classmethod
+    def setUpClass(cls):
+        with tempfile.NamedTemporaryFile("w", delete=False) as file:  # only its owner may read it
+            file.write(f"watch read {READER}\nops write {WRITER}\n")
+        cls.addClassCleanup(os.unlink, file.name)
+        cls.daemon = Coppiced("--token-file", file.name, "--allow-path", str(JOURNAL.parent))
+        cls.addClassCleanup(cls.daemon.stop)
+        cls.sdk = Controller(cls.daemon.url, token=WRITER, timeout=PATIENCE)
+        body = {"tag": "base", "kernel": str(JOURNAL), "memory_mib": 64, "boot_time_ms": 200}
+        cls.sdk._request("POST", "/v1/snapshots", body)
+        cls.sandbox = cls.sdk.spawn_sandboxes("base")[0]["id"]
+
+    refused = ForkdSdk.refused
+    branch = ForkdSdk.branch
+
+    def changes(self, sdk):
+        """Calls that change something, of a client."""
+        return [lambda: sdk.spawn_sandboxes("base"), lambda: sdk.kill_sandbox(self.sandbox), lambda: sdk.delete_snapshot("base"),
+                lambda: sdk.branch_sandbox(self.sandbox, tag="b"), lambda: sdk.exec_command(self.sandbox, ["true"]),
+                lambda: sdk.eval_code(self.sandbox, "1"), lambda: sdk.ping_sandbox(self.sandbox)]
+
+    def reads(self, sdk):
+        return [sdk.list_snapshots, sdk.list_sandboxes, lambda: sdk.get_sandbox(self.sandbox)]
+
+    def tearDown(self):
+        self.assertEqual([each["id"] for each in self.sdk.list_sandboxes()], [self.sandbox])
+        self.assertEqual([each["tag"] for each in self.sdk.list_snapshots()], ["base"])
+
+    def test_a_token_that_may_write_does_all(self):
+        self.assertEqual(self.branch(self.sandbox, tag="b")["status"], "ready")
+        child = self.sdk.spawn_sandboxes("b")[0]["id"]
+        self.sdk.kill_sandbox(child)
+        self.sdk.delete_snapshot("b")
+
+    def test_a_token_that_may_read_reads_and_gets_403_for_the_rest(self):
+        sdk = Controller(self.daemon.url, token=READER, timeout=PATIENCE)
+        for call in self.reads(sdk):
+            call()
+        for call in self.changes(sdk):
+            self.assertIn("watch", self.refused(403, call))
+
+    def test_no_token_and_a_wrong_one_get_401(self):
+        for token in (None, "wrong-token-0123456789"):
+            sdk = Controller(self.daemon.url, token=token, timeout=PATIENCE)
+            for call in self.reads(sdk) + self.changes(sdk):
+                self.assertIn("Authorization: Bearer", self.refused(401, call))
+
+    def test_the_token_is_taken_from_the_environment(self):
+        with unittest.mock.patch.dict(os.environ, {"FORKD_TOKEN": READER, "FORKD_URL": self.daemon.url}):
+            self.assertEqual(len(Controller(timeout=PATIENCE).list_sandboxes()), 1)
 
 
 if __name__ == "__main__":
