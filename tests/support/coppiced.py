@@ -16,7 +16,8 @@ class Coppiced:
 
     def __init__(self, *options: str):
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="coppiced-", dir="/var/tmp"))  # a disk, as users have it
-        command = [BUILD / "cli" / "coppiced", "--root", self.root / "root", "--listen", "127.0.0.1:0", *options]
+        address = [] if "--listen" in options else ["--listen", "127.0.0.1:0"]
+        command = [BUILD / "cli" / "coppiced", "--root", self.root / "root", *address, *options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.url = ""
         self.lines: list[str] = []
