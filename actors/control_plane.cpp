@@ -91,6 +91,8 @@ class actor_control_plane final : public control_plane {
 
   void set_copy_rates(const copy_rates& rates) override { with_->engine.set_rates(rates); }
 
+  void set_limits(const daemon_limits& limits) override { send(coppice::set_limits{limits}); }
+
   void stop() override {
     if (stopped_.exchange(true)) return;
     auto all_down = std::make_shared<std::promise<void>>();

@@ -132,6 +132,14 @@ struct guest_socket {
   std::uint16_t port = 0;
 };
 
+// How much there may be at once. What would be more is refused with `unavailable`.
+struct daemon_limits {
+  unsigned branches_per_parent = 4;  // in flight, until ready
+  unsigned branches = 16;
+  unsigned sandboxes = 1000;
+  unsigned parallel_starts = 8;  // the others wait
+};
+
 enum class event_kind {
   sandbox_created,
   sandbox_running,  // started, or no longer stuck
@@ -196,6 +204,9 @@ class control_plane {
 
   // From now on, also for copies that are under way.
   virtual void set_copy_rates(const copy_rates& rates) = 0;
+
+  // From now on. What there is goes on, also where it is more than that.
+  virtual void set_limits(const daemon_limits& limits) = 0;
 
   // Undoes what is in flight, ends every VM, removes staging. Returns when done, at most 4 s later.
   virtual void stop() = 0;

@@ -68,6 +68,7 @@ class owning_control_plane final : public control_plane {
   void subscribe(std::function<void(const plane_event&)> listener) override { inner_->subscribe(std::move(listener)); }
   std::string metrics_text() override { return inner_->metrics_text(); }
   void set_copy_rates(const copy_rates& rates) override { inner_->set_copy_rates(rates); }
+  void set_limits(const daemon_limits& limits) override { inner_->set_limits(limits); }
   void stop() override { inner_->stop(); }
 
  private:

@@ -34,7 +34,8 @@ error is_stopping() {
 
 }  // namespace
 
-fleet::fleet(caf::actor_config& config, services_ptr with) : fleet_handle::base(config), with_(std::move(with)) {}
+fleet::fleet(caf::actor_config& config, services_ptr with)
+    : fleet_handle::base(config), with_(std::move(with)), limits_(with_->limits) {}
 
 fleet::behavior_type fleet::make_behavior() {
   store_ = home_system().spawn<store_actor>(with_);
@@ -59,6 +60,10 @@ fleet::behavior_type fleet::make_behavior() {
       [this](const ask::journal& ask) { journal(ask); },
       [this](const ask::guest_socket& ask) { open_guest_socket(ask); },
       [this](const ask::stop& ask) { stop(ask); },
+      [this](const set_limits& news) {
+        limits_ = news.limits;
+        start_next();
+      },
       [this](const instance_stuck& event) {
         const auto found = sandboxes_.find(event.id);
         if (found == sandboxes_.end()) return;
@@ -87,9 +92,9 @@ void fleet::on_exit() {
 void fleet::create_sandboxes(const ask::create_sandboxes& ask) {
   if (stopping_) return ask.answer(is_stopping());
   const auto n = ask.request.n;
-  if (n == 0 || n > with_->limits.sandboxes)
-    return ask.answer(error{errc::invalid_argument, 0,
-                            "n is " + std::to_string(n) + ": 1 to " + std::to_string(with_->limits.sandboxes)});
+  if (n == 0 || n > limits_.sandboxes)
+    return ask.answer(
+        error{errc::invalid_argument, 0, "n is " + std::to_string(n) + ": 1 to " + std::to_string(limits_.sandboxes)});
   if (auto room = room_for(n); !room) return ask.answer(std::move(room).error());
   request(store_, store_deadline, pin_snapshot{ask.request.snapshot_tag, nullptr})
       .then([this, ask](const pinned_snapshot& answer) { spawn_sandboxes(ask, answer.pin); },
@@ -97,9 +102,9 @@ void fleet::create_sandboxes(const ask::create_sandboxes& ask) {
 }
 
 result<void> fleet::room_for(unsigned n) const {
-  if (sandboxes_.size() + n <= with_->limits.sandboxes) return {};
+  if (sandboxes_.size() + n <= limits_.sandboxes) return {};
   return error{errc::unavailable, 0,
-               "the limit of " + std::to_string(with_->limits.sandboxes) +
+               "the limit of " + std::to_string(limits_.sandboxes) +
                    " sandboxes is reached: " + std::to_string(sandboxes_.size()) + " exist"};
 }
 
@@ -139,7 +144,7 @@ void fleet::spawn_sandboxes(const ask::create_sandboxes& ask, const pin_ptr& pin
 }
 
 void fleet::start_next() {
-  while (starting_ < with_->limits.parallel_starts && !starts_.empty()) {
+  while (starting_ < limits_.parallel_starts && !starts_.empty()) {
     auto next = std::move(starts_.front());
     starts_.pop_front();
     const auto found = sandboxes_.find(next.id);
@@ -149,7 +154,7 @@ void fleet::start_next() {
     }
     ++starting_;
     // All that start at once share the disk that their RAM comes from.
-    const auto within = sized(start_deadline, with_->limits.parallel_starts * found->second.info.memory_bytes);
+    const auto within = sized(start_deadline, limits_.parallel_starts * found->second.info.memory_bytes);
     request(found->second.vm, within, start_instance{})
         .then(
             [this, next](const instance_started& answer) {

@@ -102,6 +102,7 @@ class fleet final : public fleet_handle::base {
   bool is_taken(const std::string& tag) const;
 
   const services_ptr with_;
+  daemon_limits limits_;
   store_handle store_;
   std::map<std::string, sandbox_entry> sandboxes_;
   std::map<std::uint64_t, making> making_;

@@ -29,11 +29,11 @@ result<std::string> fleet::admit(const ask::branch& ask) {
     return error{errc::unsupported, 0,
                  "no live branch with " + vmm.app_name + " " + vmm.version + ": it lacks " + vmm.missing_for_live() +
                      "; use mode full or diff"};
-  if (entry.branches.size() >= with_->limits.branches_per_parent)
+  if (entry.branches.size() >= limits_.branches_per_parent)
     return error{
         errc::unavailable, 0,
         ask.id + " has " + std::to_string(entry.branches.size()) + " branches in flight, the limit of a sandbox"};
-  if (making_.size() >= with_->limits.branches)
+  if (making_.size() >= limits_.branches)
     return error{errc::unavailable, 0,
                  std::to_string(making_.size()) + " branches are in flight, the limit of this host"};
   return tag;

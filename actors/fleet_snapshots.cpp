@@ -83,7 +83,7 @@ void fleet::create_snapshot(const ask::create_snapshot& ask) {
   const auto& tag = ask.request.tag;
   if (auto valid = validate_tag(tag); !valid) return ask.answer(valid.error());
   if (is_taken(tag)) return ask.answer(error{errc::already_exists, 0, "snapshot '" + tag + "' is in the making"});
-  if (making_.size() >= with_->limits.branches)
+  if (making_.size() >= limits_.branches)
     return ask.answer(error{errc::unavailable, 0,
                             std::to_string(making_.size()) + " snapshots are in the making, the limit of this host"});
   failed_.erase(tag);

@@ -308,6 +308,11 @@ struct stop {
 };
 }  // namespace ask
 
+// What may begin from now on. Repeatable.
+struct set_limits {
+  daemon_limits limits;
+};
+
 // What the fleet hears from its children. None is answered.
 struct instance_stuck {
   std::string id;
@@ -336,8 +341,8 @@ using fleet_handle =
                      caf::reacts_to<ask::verify>, caf::reacts_to<ask::sandboxes>, caf::reacts_to<ask::sandbox>,
                      caf::reacts_to<ask::create_sandboxes>, caf::reacts_to<ask::delete_sandbox>,
                      caf::reacts_to<ask::branch>, caf::reacts_to<ask::journal>, caf::reacts_to<ask::guest_socket>,
-                     caf::reacts_to<ask::stop>, caf::reacts_to<instance_stuck>, caf::reacts_to<instance_down>,
-                     caf::reacts_to<branch_resumed>, caf::reacts_to<branch_ended>>;
+                     caf::reacts_to<ask::stop>, caf::reacts_to<set_limits>, caf::reacts_to<instance_stuck>,
+                     caf::reacts_to<instance_down>, caf::reacts_to<branch_resumed>, caf::reacts_to<branch_ended>>;
 
 template <class F>
 continuation make_continuation(F body) {
@@ -416,6 +421,7 @@ COPPICE_LOCAL_MESSAGE(ask::branch)
 COPPICE_LOCAL_MESSAGE(ask::journal)
 COPPICE_LOCAL_MESSAGE(ask::guest_socket)
 COPPICE_LOCAL_MESSAGE(ask::stop)
+COPPICE_LOCAL_MESSAGE(set_limits)
 COPPICE_LOCAL_MESSAGE(instance_stuck)
 COPPICE_LOCAL_MESSAGE(instance_down)
 COPPICE_LOCAL_MESSAGE(branch_resumed)

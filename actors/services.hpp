@@ -15,13 +15,6 @@
 
 namespace coppice {
 
-struct daemon_limits {
-  unsigned branches_per_parent = 4;  // in flight, until ready
-  unsigned branches = 16;
-  unsigned sandboxes = 1000;
-  unsigned parallel_starts = 8;
-};
-
 struct services {
   vmm_host& vmm;
   copy_engine& engine;
@@ -30,7 +23,7 @@ struct services {
   std::shared_ptr<executor> pool;
   std::filesystem::path run_dir;  // a folder per VM below it: sockets and logs
   branch_deadlines deadlines;
-  daemon_limits limits;
+  daemon_limits limits;                   // at the start: the fleet hears of new ones by set_limits
   std::shared_ptr<event_loop> loop = {};  // whose thread runs the actors
   // For what may take seconds or more, so that it holds up nothing of a branch: loading RAM, verifying, composing.
   std::shared_ptr<executor> slow_pool = pool;

@@ -17,7 +17,7 @@ void http_connection::stream_events(const route_answer& answer) {
   header->set("X-Request-Id", request_id_);
   header->set(http::field::content_type, answer.content_type);
   header->set(http::field::cache_control, "no-store");
-  stream_.expires_after(core_.options.write_timeout);
+  stream_.expires_after(core_.options.limits.write_timeout);
   const auto begin = [self = shared_from_this(), header](beast::error_code failure, std::size_t) {
     self->answer_due_ = false;
     if (failure || self->core_.stopping) return self->close();
@@ -49,7 +49,7 @@ void http_connection::send_text(std::string text) {
   sending_ = true;
   outgoing_ = std::move(text);
   heartbeat_.cancel();
-  stream_.expires_after(core_.options.write_timeout);
+  stream_.expires_after(core_.options.limits.write_timeout);
   const auto on_sent = [self = shared_from_this()](beast::error_code failure, std::size_t) {
     self->sending_ = false;
     if (failure) return self->close();

@@ -83,7 +83,7 @@ http_connection::http_connection(socket&& connected, server_core& core)
 
 void http_connection::start() {
   if (!tls_) return read_header();
-  stream_.expires_after(core_.options.handshake_timeout);
+  stream_.expires_after(core_.options.limits.handshake_timeout);
   tls_->async_handshake(tls_stream::server, [self = shared_from_this()](beast::error_code failure) {
     if (failure) {
       spdlog::info("no TLS with {}: {}", self->peer_, failure.message());
@@ -110,9 +110,9 @@ void http_connection::close() {
 
 void http_connection::read_header() {
   parser_.emplace();
-  parser_->header_limit(static_cast<std::uint32_t>(core_.options.header_limit));
-  parser_->body_limit(core_.options.body_limit);
-  stream_.expires_after(core_.options.idle_timeout);
+  parser_->header_limit(static_cast<std::uint32_t>(core_.options.limits.header_bytes));
+  parser_->body_limit(core_.options.limits.body_bytes);
+  stream_.expires_after(core_.options.limits.idle_timeout);
   with_stream([this](auto& stream) {
     http::async_read_header(
         stream, buffer_, *parser_,
@@ -134,7 +134,7 @@ void http_connection::on_header(beast::error_code failure) {
   }
   if (!beast::iequals(parser_->get()[http::field::expect], "100-continue")) return read_body();
   const auto proceed = std::make_shared<http::response<http::empty_body>>(http::status::continue_, 11);
-  stream_.expires_after(core_.options.write_timeout);
+  stream_.expires_after(core_.options.limits.write_timeout);
   with_stream([&](auto& stream) {
     http::async_write(stream, *proceed, [self = shared_from_this(), proceed](beast::error_code error, std::size_t) {
       if (error) return self->close();
@@ -144,7 +144,7 @@ void http_connection::on_header(beast::error_code failure) {
 }
 
 void http_connection::read_body() {
-  stream_.expires_after(core_.options.body_timeout);
+  stream_.expires_after(core_.options.limits.body_timeout);
   with_stream([this](auto& stream) {
     http::async_read(stream, buffer_, *parser_,
                      [self = shared_from_this()](beast::error_code failure, std::size_t) { self->on_body(failure); });
@@ -191,13 +191,13 @@ void http_connection::refuse(beast::error_code failure) {
   began_ = std::chrono::steady_clock::now();
   take_names(parser_->get());
   if (failure == http::error::body_limit) {
-    return refuse(failure_answer(413, "the body is larger than " + format_bytes(core_.options.body_limit)));
+    return refuse(failure_answer(413, "the body is larger than " + format_bytes(core_.options.limits.body_bytes)));
   }
   if (failure == http::error::buffer_overflow && parser_->is_header_done()) {
     return refuse(failure_answer(400, "malformed HTTP request: a chunk's first line or the trailer is too long"));
   }
   if (failure == http::error::header_limit || failure == http::error::buffer_overflow) {
-    return refuse(failure_answer(431, "the header is larger than " + format_bytes(core_.options.header_limit)));
+    return refuse(failure_answer(431, "the header is larger than " + format_bytes(core_.options.limits.header_bytes)));
   }
   refuse(failure_answer(400, "malformed HTTP request: " + failure.message()));
 }
@@ -225,7 +225,7 @@ void http_connection::reply(route_answer answer) {
     response_->body() = std::move(answer.body);
     response_->prepare_payload();
   }
-  stream_.expires_after(core_.options.write_timeout);
+  stream_.expires_after(core_.options.limits.write_timeout);
   with_stream([this](auto& stream) {
     http::async_write(stream, *response_, [self = shared_from_this()](beast::error_code failure, std::size_t) {
       self->on_written(failure);

@@ -36,8 +36,8 @@ constexpr std::array failures = {
     failure{409,
             "It conflicts with what is there or in the making, or this VMM or guest can't do it; or the "
             "Idempotency-Key belongs to another request, or to one in flight"},
-    failure{413, "The body is larger than 1 MiB"},
-    failure{431, "The header is larger than 16 KiB"},
+    failure{413, "The body is larger than coppiced takes: 1 MiB by default"},
+    failure{431, "The header is larger than coppiced takes: 16 KiB by default"},
     failure{500, "coppiced or its VMM failed"},
     failure{503,
             "Not now: a deadline was missed, space is missing, there are too many connections, or coppiced is "

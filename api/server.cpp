@@ -148,7 +148,7 @@ void api_server::impl::accept() {
         if (!core.stopping) accept();
       });
     }
-    if (core.connections.size() >= core.options.connection_limit) {
+    if (core.connections.size() >= core.options.limits.connections) {
       refuse_for_now(socket);
     } else {
       boost::system::error_code ignored;
@@ -229,6 +229,10 @@ const std::string& api_server::address() const noexcept {
 
 void api_server::set_tokens(std::shared_ptr<const token_set> tokens) {
   asio::post(impl_->context, [state = impl_.get(), given = std::move(tokens)] { state->core.options.tokens = given; });
+}
+
+void api_server::set_limits(const client_limits& limits) {
+  asio::post(impl_->context, [state = impl_.get(), limits] { state->core.options.limits = limits; });
 }
 
 void api_server::begin_stop() {

@@ -31,20 +31,25 @@ struct request_record {
   std::chrono::duration<double> took{};
 };
 
-struct api_server_options {
-  std::size_t body_limit = mib;                    // bytes; more is answered by 413
-  std::size_t header_limit = 16 * kib;             // bytes; more is answered by 431
-  std::size_t connection_limit = 1000;             // at once; more are answered by 503 and closed
+// What a client may take of the server.
+struct client_limits {
+  std::size_t body_bytes = mib;                    // more is answered by 413
+  std::size_t header_bytes = 16 * kib;             // more is answered by 431
+  std::size_t connections = 1000;                  // at once; more are answered by 503 and closed
   std::chrono::milliseconds idle_timeout{60'000};  // waiting for a whole request header, also between requests
   std::chrono::milliseconds body_timeout{15'000};  // from header to end of body
   std::chrono::milliseconds write_timeout{15'000};
   std::chrono::milliseconds handshake_timeout{10'000};  // of TLS
-  std::optional<tls_files> tls = {};                    // with a CA: only clients that show a certificate of it
-  std::shared_ptr<const token_set> tokens = {};         // none: everybody may do everything
-  allowed_paths paths = {};                             // of kernels and drives
-  bool refuses_web_pages = false;                       // by 403: see may_be_of_a_web_page()
-  std::chrono::milliseconds heartbeat{15'000};          // a comment on an event stream that is silent for so long
-  std::size_t events_kept = 1000;                       // for clients that come back with Last-Event-ID
+};
+
+struct api_server_options {
+  client_limits limits = {};
+  std::optional<tls_files> tls = {};             // with a CA: only clients that show a certificate of it
+  std::shared_ptr<const token_set> tokens = {};  // none: everybody may do everything
+  allowed_paths paths = {};                      // of kernels and drives
+  bool refuses_web_pages = false;                // by 403: see may_be_of_a_web_page()
+  std::chrono::milliseconds heartbeat{15'000};   // a comment on an event stream that is silent for so long
+  std::size_t events_kept = 1000;                // for clients that come back with Last-Event-ID
   idempotency_limits idempotency = {};
   // Told of each answer, on the server's thread; must not block. For metrics.
   std::function<void(const request_record&)> on_request = {};
@@ -66,6 +71,9 @@ class api_server {
 
   // From the next request on.
   void set_tokens(std::shared_ptr<const token_set> tokens);
+  // For connections and requests that begin from now on; a wait that has begun keeps its time-out, and no connection is
+  // closed for being one too many.
+  void set_limits(const client_limits& limits);
 
   // Takes no more connections or requests; what waits for the control plane still gets its answer. Returns at once.
   void begin_stop();

@@ -50,25 +50,37 @@ struct configuration {
   char** argv;
 };
 
+std::string joined(const std::vector<std::string>& parts) {
+  std::string text;
+  for (const auto& part : parts) text += (text.empty() ? "" : ", ") + part;
+  return text;
+}
+
 // From now on the limits of the file and the environment count; if the file can't be used, the old ones go on.
-void reload_limits(const configuration& from, control_plane& plane) {
-  const auto now = read_daemon_settings(from.argc, from.argv);
+// `before`: as they were read last.
+void reload_limits(const configuration& from, daemon_settings& before, control_plane& plane, api_server& server) {
+  auto now = read_daemon_settings(from.argc, from.argv);
   if (!now.ok()) return spdlog::error("the old limits stay: {}", now.error().message());
   plane.set_copy_rates(rates_of(*now));
-  spdlog::info("limits read again: copy-rate {}, branch-copy-rate {}", now->copy_rate, now->branch_copy_rate);
+  plane.set_limits(now->limits);
+  server.set_limits(now->clients);
+  const auto changed = joined(changes_of_limits(before, *now));
+  spdlog::info("limits read again: {}", changed.empty() ? "none has changed" : changed);
   for (const auto& name : changes_that_need_a_restart(from.started_with, *now)) {
     spdlog::warn("{} has changed: that needs a restart", name);
   }
+  before = *std::move(now);
 }
 
 // Until SIGTERM or SIGINT. The caller has blocked `signals`.
 void wait_for_the_end(const configuration& from, control_plane& plane, api_server& server, const sigset_t& signals) {
+  daemon_settings in_force = from.started_with;
   for (;;) {
     int caught = 0;
     ::sigwait(&signals, &caught);
     if (caught != SIGHUP) return spdlog::info("signal {}: stopping", caught);
     reload_tokens(from.started_with, server);
-    reload_limits(from, plane);
+    reload_limits(from, in_force, plane, server);
   }
 }
 
@@ -105,6 +117,7 @@ int serve(const configuration& from, const service_environment& environment, con
   options.vmm = chosen.vmm;
   options.cgroup = chosen.cgroup;
   options.engine.rates = rates_of(chosen);
+  options.limits = chosen.limits;
   options.engine.bounce_bytes = *parse_bytes(chosen.bounce_memory);
   auto plane = start_daemon(options, registry);
   if (!plane.ok()) return fail(plane.error());

@@ -1,12 +1,50 @@
 #include "cli/daemon_settings.hpp"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 
 #include "cli/size_option.hpp"
 
 namespace coppice {
 namespace {
+
+// What SIGHUP reads again, besides the tokens.
+constexpr auto limits_read_again = std::to_array<std::string_view>(
+    {"copy-rate", "branch-copy-rate", "max-sandboxes", "max-branches", "max-branches-per-sandbox", "max-starts",
+     "max-connections", "max-body-bytes", "max-header-bytes", "idle-timeout-ms", "body-timeout-ms", "write-timeout-ms",
+     "tls-handshake-timeout-ms"});
+
+template <class T>
+void add_limit(CLI::App& app, const std::string& name, T& limit, T most, const std::string& meaning, T least = 1) {
+  app.add_option(name, limit, meaning)->capture_default_str()->check(CLI::Range(least, most));
+}
+
+void add_timeout(CLI::App& app, const std::string& name, std::chrono::milliseconds& timeout,
+                 const std::string& meaning) {
+  const auto set = [&timeout](const std::uint64_t& given) { timeout = std::chrono::milliseconds(given); };
+  app.add_option_function<std::uint64_t>(name, set, meaning)
+      ->default_str(std::to_string(timeout.count()))
+      ->check(CLI::Range(std::uint64_t{100}, std::uint64_t{3'600'000}));
+}
+
+void add_limit_options(CLI::App& app, daemon_settings& chosen) {
+  auto& host = chosen.limits;
+  auto& clients = chosen.clients;
+  add_limit(app, "--max-sandboxes", host.sandboxes, 100'000U, "Sandboxes that there may be");
+  add_limit(app, "--max-branches", host.branches, 1'000U, "Branches in flight, of all sandboxes");
+  add_limit(app, "--max-branches-per-sandbox", host.branches_per_parent, 1'000U, "Branches in flight of one sandbox");
+  add_limit(app, "--max-starts", host.parallel_starts, 1'000U, "VMs that start at a time; the others wait");
+  add_limit(app, "--max-connections", clients.connections, std::size_t{100'000}, "Connections of clients at a time");
+  add_limit(app, "--max-body-bytes", clients.body_bytes, std::size_t{gib}, "Body of a request", std::size_t{kib});
+  add_limit(app, "--max-header-bytes", clients.header_bytes, std::size_t{mib}, "Header of a request", std::size_t{kib});
+  add_timeout(app, "--idle-timeout-ms", clients.idle_timeout,
+              "A client's time to send a whole header, and to stay silent between requests");
+  add_timeout(app, "--body-timeout-ms", clients.body_timeout, "A client's time to send a whole body");
+  add_timeout(app, "--write-timeout-ms", clients.write_timeout, "A client's time to read an answer");
+  add_timeout(app, "--tls-handshake-timeout-ms", clients.handshake_timeout, "A client's time for the TLS handshake");
+}
 
 void add_serving_options(CLI::App& app, daemon_settings& chosen) {
   app.add_option("--listen", chosen.listen, "Address of the HTTP API: IP:PORT (port 0 takes a free one) or unix:/PATH")
@@ -59,12 +97,14 @@ void add_options(CLI::App& app, daemon_settings& chosen) {
       ->capture_default_str()
       ->check(CLI::IsMember({"human", "json"}));
   add_copy_options(app, chosen);
+  add_limit_options(app, chosen);
   add_serving_options(app, chosen);
   app.set_version_flag("--version", "coppiced " COPPICE_VERSION)->configurable(false);
   app.footer(
       "Each may also be set in the environment (COPPICED_COPY_RATE for --copy-rate) and, except --config, in the file\n"
       "of --config (copy-rate = \"200M\"). A flag beats the environment, that beats the file.\n\n"
-      "SIGHUP: the tokens, --copy-rate and --branch-copy-rate are read again; all else needs a restart.\n\n"
+      "SIGHUP: the tokens, the two copy rates, --max-... and --...-timeout-ms are read again; all else needs a\n"
+      "restart.\n\n"
       "Example:\n  coppiced --root /var/lib/coppice --vmm /usr/local/bin/firecracker");
 }
 
@@ -79,6 +119,17 @@ result<void> check_combination(const daemon_settings& chosen) {
   if (chosen.tls.certificate.empty() != chosen.tls.key.empty()) return wrong("tls-cert and tls-key need each other");
   if (!chosen.tls.ca.empty() && chosen.tls.certificate.empty()) return wrong("tls-client-ca needs tls-cert");
   return {};
+}
+
+// The settings that `after` has another value of, of those that are read again or of the others.
+std::vector<effective_setting> changes(const daemon_settings& before, const daemon_settings& after, bool read_again) {
+  std::vector<effective_setting> changed;
+  for (std::size_t i = 0; i < before.effective.size() && i < after.effective.size(); ++i) {
+    const auto& now = after.effective[i];
+    const bool is_read_again = std::ranges::find(limits_read_again, now.name) != limits_read_again.end();
+    if (is_read_again == read_again && before.effective[i].value != now.value) changed.push_back(now);
+  }
+  return changed;
 }
 
 // Adds to `chosen`, which the flags of `app` have been stored in, what environment and file say.
@@ -131,16 +182,19 @@ result<daemon_settings> read_daemon_settings(int argc, const char* const* argv) 
 
 std::vector<std::string> changes_that_need_a_restart(const daemon_settings& before, const daemon_settings& after) {
   std::vector<std::string> names;
-  for (std::size_t i = 0; i < before.effective.size() && i < after.effective.size(); ++i) {
-    const auto& name = before.effective[i].name;
-    if (name == "copy-rate" || name == "branch-copy-rate") continue;
-    if (before.effective[i].value != after.effective[i].value) names.push_back(name);
-  }
+  for (const auto& each : changes(before, after, false)) names.push_back(each.name);
   return names;
+}
+
+std::vector<std::string> changes_of_limits(const daemon_settings& before, const daemon_settings& after) {
+  std::vector<std::string> settings;
+  for (const auto& each : changes(before, after, true)) settings.push_back(each.name + " = " + each.value);
+  return settings;
 }
 
 result<api_server_options> secure_options(const daemon_settings& settings) {
   api_server_options options;
+  options.limits = settings.clients;
   const bool local = is_local(settings.address);
   const bool tokens = !settings.token_file.empty();
   const bool tls = !settings.tls.certificate.empty();

@@ -23,6 +23,8 @@ struct daemon_settings {
   std::string copy_rate = "0";       // sizes are as parse_bytes() takes them
   std::string branch_copy_rate = "0";
   std::string bounce_memory = "256M";
+  daemon_limits limits;
+  client_limits clients;
   std::string cgroup;      // empty: none
   std::string token_file;  // empty: no tokens
   tls_files tls;           // empty: no TLS
@@ -44,6 +46,9 @@ result<daemon_settings> read_daemon_settings(int argc, const char* const* argv);
 
 // Names of the settings that differ between the two, but for those that can change while the daemon runs.
 std::vector<std::string> changes_that_need_a_restart(const daemon_settings& before, const daemon_settings& after);
+
+// The settings that differ and can change while the daemon runs, as `after` has them: "max-branches = \"8\"".
+std::vector<std::string> changes_of_limits(const daemon_settings& before, const daemon_settings& after);
 
 // Tokens, TLS and allowed paths of the API, as the settings say. Without --allow-path any path is allowed, but only
 // where none but local callers without tokens come. Errors: invalid_argument (a file that can't be used; an address

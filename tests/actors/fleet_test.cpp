@@ -74,6 +74,40 @@ TEST(fleet, limits_branches_of_a_sandbox_and_of_the_host) {
   EXPECT_TRUE((*next)->ok());
 }
 
+TEST(fleet, keeps_to_new_limits_from_then_on_and_ends_nothing_for_them) {
+  rig with;
+  const auto one = with.parent();
+  const auto other = with.parent();
+  with.what->orders["copy"] = conduct::late;
+  with.branch(one, "b1");
+  with.branch(one, "b2");
+  caf::anon_send(with.actors, set_limits{{.branches_per_parent = 2, .branches = 3, .sandboxes = 1}});
+  with.settle();
+  EXPECT_EQ(with.sandboxes().size(), 2U);
+  EXPECT_EQ((*with.create())->error().code, errc::unavailable);
+  EXPECT_EQ((*with.branch(one, "b3"))->error().code, errc::unavailable);
+  with.branch(other, "b3");
+  EXPECT_EQ((*with.branch(other, "b4"))->error().code, errc::unavailable);
+  caf::anon_send(with.actors, set_limits{{.sandboxes = 3}});
+  with.settle();
+  EXPECT_TRUE((*with.create())->ok());
+  with.branch(other, "b4");
+  with.what->orders.clear();
+  with.what->release();
+  with.pass(milliseconds(10));
+  for (const char* tag : {"b1", "b2", "b3", "b4"}) EXPECT_TRUE(with.listed(tag)) << tag;
+}
+
+TEST(fleet, more_vms_start_at_a_time_as_soon_as_they_may) {
+  rig with(true, {.parallel_starts = 1});
+  with.what->orders["load"] = conduct::never;
+  with.create(3);
+  EXPECT_THAT(with.meters.text(), testing::HasSubstr("coppice_queue_length{queue=\"starts\"} 2\n"));
+  caf::anon_send(with.actors, set_limits{{.parallel_starts = 3}});
+  with.settle();
+  EXPECT_THAT(with.meters.text(), testing::HasSubstr("coppice_queue_length{queue=\"starts\"} 0\n"));
+}
+
 TEST(fleet, refuses_bad_and_taken_tags) {
   rig with;
   const auto parent = with.parent();

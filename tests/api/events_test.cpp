@@ -123,7 +123,7 @@ TEST_F(event_stream, a_silent_stream_beats) {
 }
 
 TEST_F(event_stream, a_client_that_left_gives_its_connection_back) {
-  start({.connection_limit = 1});
+  start({.limits = {.connections = 1}});
   open();
   for (;;) {  // the server hears of it soon
     raw_client next(api_->port());
@@ -133,7 +133,7 @@ TEST_F(event_stream, a_client_that_left_gives_its_connection_back) {
 }
 
 TEST_F(event_stream, a_client_that_does_not_read_is_hung_up_on) {
-  start({.connection_limit = 1, .write_timeout = std::chrono::milliseconds(100)});
+  start({.limits = {.connections = 1, .write_timeout = std::chrono::milliseconds(100)}});
   const auto deaf = open();
   const std::string long_reason(64 * kib, 'x');
   for (;;) {

@@ -121,6 +121,7 @@ class fake_control_plane : public control_plane {
   }
   std::string metrics_text() override { return "# HELP up\nup 1\n"; }
   void set_copy_rates(const copy_rates&) override {}
+  void set_limits(const daemon_limits&) override {}
   void stop() override { release(); }
 
   void emit(const plane_event& event) {

@@ -134,10 +134,10 @@ TEST(openapi, tells_which_role_a_route_needs) {
 
 TEST(openapi, tells_the_limits_that_a_server_has_by_default) {
   const auto& responses = openapi_document()["components"]["responses"];
-  EXPECT_EQ(api_server_options{}.body_limit, mib);
-  EXPECT_THAT(responses["failure_413"]["description"], ::testing::HasSubstr("1 MiB"));
-  EXPECT_EQ(api_server_options{}.header_limit, 16 * kib);
-  EXPECT_THAT(responses["failure_431"]["description"], ::testing::HasSubstr("16 KiB"));
+  EXPECT_EQ(client_limits{}.body_bytes, mib);
+  EXPECT_THAT(responses["failure_413"]["description"], ::testing::HasSubstr("1 MiB by default"));
+  EXPECT_EQ(client_limits{}.header_bytes, 16 * kib);
+  EXPECT_THAT(responses["failure_431"]["description"], ::testing::HasSubstr("16 KiB by default"));
 }
 
 TEST(openapi, each_reference_leads_somewhere) {

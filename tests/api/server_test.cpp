@@ -383,14 +383,14 @@ TEST_F(server, a_client_that_expects_100_continue_gets_it) {
 }
 
 TEST_F(server, a_client_that_never_finishes_its_header_is_hung_up_on) {
-  start({.idle_timeout = std::chrono::milliseconds(100)});
+  start({.limits = {.idle_timeout = std::chrono::milliseconds(100)}});
   raw_client raw(api_->port());
   ASSERT_TRUE(raw.send("GET /healthz HT"));
   EXPECT_EQ(raw.read_until(""), "");
 }
 
 TEST_F(server, a_client_that_never_finishes_its_body_is_hung_up_on) {
-  start({.body_timeout = std::chrono::milliseconds(100)});
+  start({.limits = {.body_timeout = std::chrono::milliseconds(100)}});
   raw_client raw(api_->port());
   ASSERT_TRUE(raw.send("POST /v1/snapshots HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"));
   EXPECT_EQ(raw.read_until(""), "");
@@ -439,7 +439,7 @@ TEST_F(server, many_clients_at_once_each_get_their_own_answer) {
 }
 
 TEST_F(server, connections_over_the_limit_are_told_so) {
-  start({.connection_limit = 1});
+  start({.limits = {.connections = 1}});
   raw_client first(api_->port());
   ASSERT_TRUE(first.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"));
   ASSERT_THAT(first.read_until("}\n"), StartsWith("HTTP/1.1 200"));
@@ -447,6 +447,19 @@ TEST_F(server, connections_over_the_limit_are_told_so) {
   const auto answer = second.read_until("");
   EXPECT_THAT(answer,
               AllOf(StartsWith("HTTP/1.1 503"), ::testing::EndsWith("\r\n\r\n{\"error\": \"too many connections\"}")));
+}
+
+TEST_F(server, new_limits_hold_for_what_begins_from_then_on) {
+  const auto post = [](raw_client& client) {
+    client.send("POST /v1/sandboxes HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n" + std::string(2000, ' '));
+    return client.read_until("}\n");
+  };
+  raw_client first(api_->port());
+  EXPECT_THAT(post(first), StartsWith("HTTP/1.1 400"));  // a blank body names no snapshot
+  api_->set_limits({.body_bytes = 1000, .connections = 1});
+  EXPECT_THAT(raw_client(api_->port()).read_until(""), HasSubstr("too many connections"));
+  post(first);  // that it may have begun to wait for before
+  EXPECT_THAT(post(first), StartsWith("HTTP/1.1 413"));
 }
 
 TEST_F(server, each_answer_is_reported_with_its_route) {

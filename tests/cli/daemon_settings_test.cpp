@@ -134,8 +134,38 @@ TEST_F(daemon_settings_test, a_reading_again_finds_what_changed) {
   ASSERT_TRUE(after.ok());
   EXPECT_EQ(after->copy_rate, "2M");
   EXPECT_THAT(changes_that_need_a_restart(before, *after), ElementsAre("bounce-memory"));
+  EXPECT_THAT(changes_of_limits(before, *after), ElementsAre("copy-rate = \"2M\""));
   file("root = 1.5");
   EXPECT_FALSE(read_daemon_settings(3, argv).ok());
+}
+
+TEST_F(daemon_settings_test, limits_come_from_every_place_and_are_what_the_daemon_gets) {
+  set("COPPICED_MAX_BRANCHES", "7");
+  set("COPPICED_BODY_TIMEOUT_MS", "250");
+  const auto all = settings({"--config", file("root = \"/r\"\nmax-sandboxes = 5\nmax-body-bytes = 4096\n"),
+                             "--max-connections", "3", "--max-starts", "2"});
+  EXPECT_EQ(all.limits.branches, 7U);
+  EXPECT_EQ(all.limits.sandboxes, 5U);
+  EXPECT_EQ(all.limits.parallel_starts, 2U);
+  EXPECT_EQ(all.limits.branches_per_parent, daemon_limits{}.branches_per_parent);
+  const auto serving = secure_options(all);
+  ASSERT_TRUE(serving.ok());
+  EXPECT_EQ(serving->limits.connections, 3U);
+  EXPECT_EQ(serving->limits.body_bytes, 4096U);
+  EXPECT_EQ(serving->limits.body_timeout, std::chrono::milliseconds(250));
+  EXPECT_EQ(serving->limits.write_timeout, client_limits{}.write_timeout);
+}
+
+TEST_F(daemon_settings_test, a_limit_out_of_its_range_is_told_with_the_range) {
+  const auto with = [&](const std::string& text) {
+    return std::vector<std::string>{"--root", "/r", "--config", file(text)};
+  };
+  expect_refused(with("max-connections = 0"), "coppiced.toml:1: --max-connections: Value 0 not in range 1 to 100000");
+  expect_refused(with("max-body-bytes = 10"), "coppiced.toml:1: --max-body-bytes: Value 10 not in range 1024 to ");
+  expect_refused(with("max-header-bytes = 9999999"), "--max-header-bytes: Value 9999999 not in range 1024 to 1048576");
+  expect_refused(with("max-branches = \"many\""), "--max-branches: Value many not in range 1 to 1000");
+  expect_refused(with("idle-timeout-ms = 5"), "--idle-timeout-ms: Value 5 not in range 100 to 3600000");
+  expect_refused({"--root", "/r", "--max-sandboxes", "-1"}, "--max-sandboxes: ");
 }
 
 TEST_F(daemon_settings_test, the_example_file_holds_every_option_with_its_default) {
@@ -152,7 +182,7 @@ TEST_F(daemon_settings_test, the_example_file_holds_every_option_with_its_defaul
     ++options;
     EXPECT_THAT(text, AnyOf(HasSubstr("\n" + name + " = "), HasSubstr("\n#" + name + " = "))) << name;
   }
-  EXPECT_GE(options, 16U) << out_;
+  EXPECT_GE(options, 27U) << out_;
   std::string uncommented;  // prose has a blank after the #
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
@@ -164,8 +194,7 @@ TEST_F(daemon_settings_test, the_example_file_holds_every_option_with_its_defaul
   for (const auto& config : {example, all}) {
     const auto read = settings({"--config", config});
     EXPECT_THAT(changes_that_need_a_restart(bare, read), ElementsAre()) << config;
-    EXPECT_EQ(read.copy_rate, bare.copy_rate);
-    EXPECT_EQ(read.branch_copy_rate, bare.branch_copy_rate);
+    EXPECT_THAT(changes_of_limits(bare, read), ElementsAre()) << config;
   }
 }
 

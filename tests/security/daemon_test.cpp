@@ -115,14 +115,18 @@ TEST_F(secure_daemon, reads_its_limits_again_at_sighup_and_keeps_the_old_ones_if
   daemon_->signal(SIGHUP);
   ASSERT_TRUE(daemon_->wait_for_output("the old limits stay: " + file("toml") + ":1: --branch-copy-rate"));
   EXPECT_EQ(client->get("/v1/snapshots/slow/info")->at("status"), "writing") << "at a byte a second";
-  write("toml", "branch-copy-rate = 0\nbounce-memory = \"1M\"\n");
+  write("toml", "branch-copy-rate = 0\nbounce-memory = \"1M\"\nmax-sandboxes = 1\nmax-body-bytes = 1024\n");
   daemon_->signal(SIGHUP);
-  ASSERT_TRUE(daemon_->wait_for_output("limits read again"));
+  ASSERT_TRUE(daemon_->wait_for_output(
+      "limits read again: branch-copy-rate = \"0\", max-sandboxes = \"1\", max-body-bytes = \"1024\""))
+      << daemon_->output();
   ASSERT_TRUE(daemon_->wait_for_output("bounce-memory has changed: that needs a restart")) << daemon_->output();
   const auto deadline = std::chrono::steady_clock::now() + patience;
   while (client->get("/v1/snapshots/slow/info")->at("status") != "ready") {
     ASSERT_LT(std::chrono::steady_clock::now(), deadline) << daemon_->output();
   }
+  EXPECT_EQ(client->send("POST", "/v1/sandboxes", R"({"snapshot_tag": "base"})")->status, 503U);
+  EXPECT_EQ(client->send("POST", "/v1/sandboxes", std::string(1025, ' '))->status, 413U);
 }
 
 TEST_F(secure_daemon, checks_its_configuration_and_ends) {

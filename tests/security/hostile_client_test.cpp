@@ -41,7 +41,7 @@ class hostile_client : public ::testing::Test {
 };
 
 TEST_F(hostile_client, who_drips_its_header_is_cut_off_though_it_never_falls_silent) {
-  start({.idle_timeout = milliseconds(200)});
+  start({.limits = {.idle_timeout = milliseconds(200)}});
   raw_client slow(api_->port());
   slow.send("GET /v1/snapshots HTTP/1.1\r\nX-Slow: ");
   EXPECT_LT(drip(slow, "x"), std::chrono::seconds(5));
@@ -49,7 +49,7 @@ TEST_F(hostile_client, who_drips_its_header_is_cut_off_though_it_never_falls_sil
 }
 
 TEST_F(hostile_client, who_drips_its_body_is_cut_off_though_it_never_falls_silent) {
-  start({.body_timeout = milliseconds(200)});
+  start({.limits = {.body_timeout = milliseconds(200)}});
   raw_client slow(api_->port());
   slow.send("POST /v1/snapshots HTTP/1.1\r\nAuthorization: Bearer 0123456789abcdef\r\nContent-Length: 1000000\r\n\r\n");
   EXPECT_LT(drip(slow, " "), std::chrono::seconds(5));
@@ -110,7 +110,7 @@ TEST_F(hostile_client, a_web_page_in_a_browser_of_the_host_is_not_served) {
 }
 
 TEST_F(hostile_client, many_idle_connections_are_bounded_and_give_way) {
-  start({.connection_limit = 50, .idle_timeout = milliseconds(300)});
+  start({.limits = {.connections = 50, .idle_timeout = milliseconds(300)}});
   std::vector<std::unique_ptr<raw_client>> idle;
   for (int i = 0; i < 60; ++i) {
     idle.push_back(std::make_unique<raw_client>(api_->port()));

@@ -75,7 +75,7 @@ TEST_F(tls, who_shows_no_certificate_or_one_of_another_ca_is_not_served) {
 }
 
 TEST_F(tls, who_speaks_plain_http_or_nothing_is_hung_up_on) {
-  start(false, {.handshake_timeout = std::chrono::milliseconds(100)});
+  start(false, {.limits = {.handshake_timeout = std::chrono::milliseconds(100)}});
   raw_client plain(api_->port());
   plain.send("GET /v1/snapshots HTTP/1.1\r\n\r\n");
   EXPECT_TRUE(plain.hung_up(20'000));
