@@ -1,17 +1,21 @@
 #include "api/audit_log.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
+#include <pthread.h>
+
+#include <condition_variable>
+#include <ctime>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <utility>
 
 #include "api/json.hpp"
-#include "base/file.hpp"
 #include "base/log.hpp"
 
 namespace coppice {
 namespace {
 
-constexpr int append_flags = O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW;
-constexpr unsigned owner_only = 0600;
+using nlohmann::ordered_json;
 
 std::string utc_now() {
   const auto now = std::chrono::system_clock::now();
@@ -24,41 +28,127 @@ std::string utc_now() {
   return fmt::format("{}.{:06}Z", text, micros);
 }
 
-}  // namespace
-
-result<std::unique_ptr<audit_log>> audit_log::open(std::filesystem::path file, std::uint64_t most_bytes) {
-  std::unique_ptr<audit_log> log(new audit_log(std::move(file), most_bytes));  // NOLINT: the constructor is private
-  auto opened = open_file(log->file_, append_flags, owner_only);
-  if (!opened.ok()) return std::move(opened).error();
-  struct stat about {};
-  if (::fstat(opened->get(), &about) != 0) return errno_error("audit log " + log->file_.string());
-  log->out_ = *std::move(opened);
-  log->bytes_ = static_cast<std::uint64_t>(about.st_size);
-  return log;
+ordered_json entry_of_now() {
+  ordered_json entry;
+  entry["time"] = utc_now();
+  return entry;
 }
 
-// Nothing is moved before there is a new file: while none can be had (say, no descriptors are left) the old one grows,
-// which is better than losing what the numbered ones hold.
-result<void> audit_log::rotate() {
-  const auto numbered = [this](int number) { return file_.string() + "." + std::to_string(number); };
-  const std::string fresh = file_.string() + ".new";
-  ::unlink(fresh.c_str());  // of a daemon that was killed amid this
-  auto opened = open_file(fresh, append_flags | O_EXCL, owner_only);
+std::string line_of(const ordered_json& entry) {
+  return entry.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+}
+
+std::string line_of_dropped(std::uint64_t lines) {
+  auto entry = entry_of_now();
+  entry["event"] = "lines_dropped";
+  entry["lines"] = lines;
+  return line_of(entry);
+}
+
+}  // namespace
+
+// `mutex` guards all but `file`, which is the writer's.
+struct audit_log::queue {
+  explicit queue(audit_file of) : file(std::move(of)) {}
+
+  bool has_room() const { return lines.size() < most_lines && bytes < most_bytes; }
+  void push(std::string line) {
+    bytes += line.size();
+    lines.push_back(std::move(line));
+    changed.notify_all();
+  }
+  void write_until_the_end();
+
+  audit_file file;
+  mutable std::mutex mutex;
+  mutable std::condition_variable changed;
+  std::deque<std::string> lines;
+  std::size_t bytes = 0;
+  std::uint64_t missing = 0;  // lines dropped since the last one that was taken
+  std::uint64_t dropped = 0;  // in all
+  bool writing = false;
+  bool stopping = false;
+  bool given_up = false;  // nobody waits for the writer any more: it must touch nothing of the program's
+};
+
+void audit_log::queue::write_until_the_end() {
+  std::unique_lock lock(mutex);
+  for (;;) {
+    changed.wait(lock, [this] { return !lines.empty() || stopping; });
+    if (lines.empty()) return;
+    const std::string line = std::move(lines.front());
+    lines.pop_front();
+    bytes -= line.size();
+    writing = true;
+    lock.unlock();
+    const auto written = file.append(line);
+    lock.lock();
+    writing = false;
+    if (given_up) return;
+    if (!written.ok()) {
+      ++dropped;
+      spdlog::error("{}", written.error().message());
+    }
+    changed.notify_all();
+  }
+}
+
+audit_log::audit_log(audit_file file) : queue_(std::make_shared<queue>(std::move(file))) {
+  std::thread writer([mine = queue_] { mine->write_until_the_end(); });
+  ::pthread_setname_np(writer.native_handle(), "audit");
+  writer.detach();  // a disk that is stuck may keep it for ever
+}
+
+audit_log::~audit_log() {
+  {
+    const std::lock_guard lock(queue_->mutex);
+    queue_->stopping = true;
+  }
+  queue_->changed.notify_all();
+  if (flush(last_words)) return;
+  const std::lock_guard lock(queue_->mutex);
+  queue_->given_up = true;
+  spdlog::error("the disk of the audit log is stuck: its last {} lines are not written", queue_->lines.size() + 1);
+}
+
+result<std::unique_ptr<audit_log>> audit_log::open(std::filesystem::path file, std::uint64_t most_bytes_of_a_file) {
+  auto opened = audit_file::open(std::move(file), most_bytes_of_a_file);
   if (!opened.ok()) return std::move(opened).error();
-  for (int number = files_kept; number > 1; --number) {
-    ::rename(numbered(number - 1).c_str(), numbered(number).c_str());  // fails while there are fewer
+  return std::unique_ptr<audit_log>(new audit_log(*std::move(opened)));  // NOLINT: the constructor is private
+}
+
+bool audit_log::has_room() const {
+  const std::lock_guard lock(queue_->mutex);
+  return queue_->has_room();
+}
+
+std::uint64_t audit_log::dropped() const {
+  const std::lock_guard lock(queue_->mutex);
+  return queue_->dropped;
+}
+
+bool audit_log::flush(std::chrono::milliseconds limit) const {
+  std::unique_lock lock(queue_->mutex);
+  return queue_->changed.wait_for(lock, limit, [this] { return queue_->lines.empty() && !queue_->writing; });
+}
+
+void audit_log::append(std::string line, bool must_be_kept) {
+  const std::lock_guard lock(queue_->mutex);
+  if (!queue_->has_room() && !must_be_kept) {
+    if (queue_->missing == 0) spdlog::error("the disk of the audit log is stuck: changes are refused, lines dropped");
+    ++queue_->missing;
+    ++queue_->dropped;
+    return;
   }
-  if (::rename(file_.c_str(), numbered(1).c_str()) != 0 || ::rename(fresh.c_str(), file_.c_str()) != 0) {
-    return errno_error("rename " + file_.string());
+  if (const auto missing = std::exchange(queue_->missing, 0); missing > 0) {
+    spdlog::warn("the audit log misses {} lines", missing);
+    queue_->push(line_of_dropped(missing));
   }
-  out_ = *std::move(opened);
-  bytes_ = 0;
-  return {};
+  queue_->push(std::move(line));
 }
 
 void audit_log::record(const request_record& request) {
-  nlohmann::ordered_json entry;
-  entry["time"] = utc_now();
+  auto entry = entry_of_now();
   entry["request_id"] = request.id;
   entry["who"] = request.who;
   entry["peer"] = request.peer;
@@ -66,18 +156,7 @@ void audit_log::record(const request_record& request) {
   entry["path"] = request.target;
   entry["status"] = request.status;
   entry["duration_ms"] = request.took.count() * 1000;
-  const std::string line = entry.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-  if (bytes_ > 0 && bytes_ + line.size() > most_bytes_) {
-    if (const auto rotated = rotate(); !rotated.ok()) spdlog::error("audit log: {}", rotated.error().message());
-  }
-  const auto written = ::write(out_.get(), line.data(), line.size());
-  if (written < 0) return spdlog::error("{}", errno_error("write audit log " + file_.string()).message());
-  bytes_ += static_cast<std::uint64_t>(written);
-  if (static_cast<std::size_t>(written) < line.size()) {
-    spdlog::error("audit log {}: no space for a whole line", file_.string());
-    if (::ftruncate(out_.get(), static_cast<off_t>(bytes_) - written) == 0)
-      bytes_ -= static_cast<std::uint64_t>(written);
-  }
+  append(line_of(entry), request.may_have_changed);
 }
 
 }  // namespace coppice

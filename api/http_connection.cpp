@@ -73,7 +73,7 @@ void reply_gate::close() {
 http_connection::http_connection(socket&& connected, server_core& core)
     : core_(core),
       stream_(std::move(connected)),
-      buffer_(core.options.header_limit + most_read_at_once),
+      buffer_(core.options.limits.header_bytes + most_read_at_once),
       heartbeat_(stream_.get_executor()) {
   const auto peer = peer_of(stream_.socket());
   peer_ = peer.address;
@@ -161,6 +161,13 @@ void http_connection::perform(bool keep_alive) {
   auto& message = parser_->get();
   keep_alive_ = keep_alive && !core_.stopping;
   if (core_.stopping) return reply(failure_answer(503, "coppiced is stopping"));
+  const bool reads = method_ == "GET" || method_ == "HEAD";
+  // Before all that is told by a line of the audit log.
+  if (!reads && core_.options.may_change && !core_.options.may_change()) {
+    return reply(failure_answer(503,
+                                "the audit log can't be written, so that nothing may be changed: its disk is stuck or "
+                                "too slow; reads are served"));
+  }
   const std::string origin(message[http::field::origin]);
   const std::string host(message[http::field::host]);
   const std::string fetch_site(message["Sec-Fetch-Site"]);
@@ -173,6 +180,7 @@ void http_connection::perform(bool keep_alive) {
   if (const auto found = message.find("Idempotency-Key"); found != message.end()) key = std::string(found->value());
   route_request request{
       method_, target_, std::move(message.body()), std::move(key), std::string(message["Last-Event-ID"]), from_};
+  may_have_changed_ = !reads;
   try {
     handle_request(
         core_.services, std::move(request),
@@ -238,6 +246,7 @@ void http_connection::take_names(const parser::value_type& message) {
   method_ = std::string(message.method_string());
   target_ = std::string(message.target());
   request_id_ = request_id(std::string(message["X-Request-Id"]));
+  may_have_changed_ = false;
   from_ = identify(message);
 }
 
@@ -255,7 +264,8 @@ void http_connection::tell(const route_answer& answer) const {
   spdlog::log(level, "{} {}: {} after {:.1f} ms; request {}", method_, target, answer.status, took.count() * 1000,
               request_id_);
   if (core_.options.on_request) {
-    core_.options.on_request({answer.route, method_, target, request_id_, from_.name, peer_, answer.status, took});
+    core_.options.on_request(
+        {answer.route, method_, target, request_id_, from_.name, peer_, answer.status, took, may_have_changed_});
   }
 }
 

@@ -106,6 +106,7 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   std::string peer_;
   std::string local_name_ = "local";  // of a client that needs no token
   caller from_;                       // who sent the request
+  bool may_have_changed_ = false;     // the request was handed on, and may have changed something
   bool answer_due_ = false;           // a request is with the control plane, or its answer is being written
   bool keep_alive_ = true;
   boost::asio::steady_timer heartbeat_;

@@ -40,8 +40,8 @@ constexpr std::array failures = {
     failure{431, "The header is larger than coppiced takes: 16 KiB by default"},
     failure{500, "coppiced or its VMM failed"},
     failure{503,
-            "Not now: a deadline was missed, space is missing, there are too many connections, or coppiced is "
-            "stopping"},
+            "Not now: a deadline was missed, space is missing, there are too many connections, the audit log can't be "
+            "written, or coppiced is stopping"},
 };
 
 // What any route may answer; those that want a token 401, too.

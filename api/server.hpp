@@ -29,6 +29,7 @@ struct request_record {
   std::string_view peer;            // address and port, or "unix"
   unsigned status = 0;
   std::chrono::duration<double> took{};
+  bool may_have_changed = false;  // it was handed on, and is of a method that changes something
 };
 
 // What a client may take of the server.
@@ -51,6 +52,9 @@ struct api_server_options {
   std::chrono::milliseconds heartbeat{15'000};   // a comment on an event stream that is silent for so long
   std::size_t events_kept = 1000;                // for clients that come back with Last-Event-ID
   idempotency_limits idempotency = {};
+  // Asked before each request that may change something, on the server's thread; must not block. False: it is answered
+  // by 503. For an audit log that has no room for its line.
+  std::function<bool()> may_change = {};
   // Told of each answer, on the server's thread; must not block. For metrics.
   std::function<void(const request_record&)> on_request = {};
 };

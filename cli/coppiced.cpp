@@ -123,6 +123,7 @@ int serve(const configuration& from, const service_environment& environment, con
   if (!plane.ok()) return fail(plane.error());
   registry.build_info(COPPICE_VERSION, (*plane)->vmm().app_name + " " + (*plane)->vmm().version);
   serving->on_request = observer(registry, audit.get());
+  if (audit) serving->may_change = [log = audit.get()] { return log->has_room(); };
   auto server = api_server::start(chosen.address.ip, chosen.address.port, **plane, *std::move(serving));
   if (!server.ok()) {
     (*plane)->stop();

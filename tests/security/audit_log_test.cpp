@@ -28,6 +28,7 @@ class auditing : public ::testing::Test {
     request.status = 201;
     request.took = std::chrono::milliseconds(12);
     log.record(request);
+    EXPECT_TRUE(log.flush(std::chrono::seconds(20)));
   }
   static std::vector<json> lines(const fs::path& file) {
     std::vector<json> found;

@@ -158,6 +158,8 @@ TEST_F(secure_daemon, records_each_request_in_its_audit_log_even_refused_ones) {
   cli(url, {"--token-file", file("reader"), "snapshot", "rm", "base"});
   cli(url, {"snapshot", "ls"});
   cli(url, {"--token-file", file("writer"), "snapshot", "ls"});
+  daemon_->signal(SIGTERM);  // at its end all is written
+  ASSERT_TRUE(daemon_->wait_for_exit(patience));
   std::ifstream log(file("audit"));
   std::vector<std::string> seen;
   for (std::string line; std::getline(log, line);) {

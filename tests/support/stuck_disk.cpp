@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -28,6 +29,8 @@ constexpr fuse_ino_t first_file = 2;  // file i is node first_file + i
 
 struct stuck_write {
   fuse_req_t request;
+  std::size_t file;
+  std::size_t end;
   std::span<std::byte> to;
   std::vector<char> data;
 };
@@ -37,6 +40,7 @@ struct server {
   stuck_disk::control* shared;
   std::span<std::byte> contents;
   std::size_t size;
+  std::vector<std::size_t> lengths;  // of the files, as they are seen
   std::deque<stuck_write> waiting;
 
   void carry_out_allowed() {
@@ -44,6 +48,7 @@ struct server {
       if (!shared->released) --shared->allowed;
       const stuck_write& next = waiting.front();
       std::memcpy(next.to.data(), next.data.data(), next.data.size());
+      lengths[next.file] = std::max(lengths[next.file], next.end);
       fuse_reply_write(next.request, next.data.size());
     }
     shared->waiting = waiting.size();
@@ -59,7 +64,7 @@ struct stat attributes(const server& of, fuse_ino_t node) {
   made.st_ino = node;
   made.st_mode = node == FUSE_ROOT_ID ? S_IFDIR | 0755 : S_IFREG | 0644;
   made.st_nlink = 1;
-  if (node != FUSE_ROOT_ID) made.st_size = static_cast<off_t>(of.size);
+  if (node != FUSE_ROOT_ID) made.st_size = static_cast<off_t>(of.lengths[node - first_file]);
   return made;
 }
 
@@ -96,7 +101,11 @@ void on_write(fuse_req_t request, fuse_ino_t node, const char* data, size_t size
     fuse_reply_err(request, EFBIG);
     return;
   }
-  self.waiting.push_back({request, self.contents.subspan(begin, size), {data, data + size}});
+  self.waiting.push_back({request,
+                          node - first_file,
+                          static_cast<std::size_t>(offset) + size,
+                          self.contents.subspan(begin, size),
+                          {data, data + size}});
   self.carry_out_allowed();
 }
 
@@ -129,7 +138,7 @@ void on_write(fuse_req_t request, fuse_ino_t node, const char* data, size_t size
 
 }  // namespace
 
-stuck_disk::stuck_disk(std::size_t size, std::size_t files)
+stuck_disk::stuck_disk(std::size_t size, std::size_t files, of kind)
     : size_(size), wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   constexpr std::size_t head = 4096;
   void* const shared = ::mmap(nullptr, head + size * files, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -141,7 +150,7 @@ stuck_disk::stuck_disk(std::size_t size, std::size_t files)
   unique_fd tell(ends[1]);
   server_ = ::fork();
   if (server_ == 0) {
-    server self{control_, contents_, size, {}};
+    server self{control_, contents_, size, std::vector<std::size_t>(files, kind == of::appending ? 0 : size), {}};
     serve(folder_.path().c_str(), wake_.get(), tell.get(), self);
   }
   tell.reset();

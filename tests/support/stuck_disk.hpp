@@ -24,9 +24,10 @@ class stuck_disk {
     std::atomic<std::size_t> waiting;  // writes that are stuck now
   };
 
-  // `size`: of each file, all zeros. Writes are stuck from the start. Forks. REQUIRES: called before this process
-  // starts threads.
-  explicit stuck_disk(std::size_t size, std::size_t files = 1);
+  // `size`: of each file, all zeros; `of::appending`: that it may grow to, from nothing. Writes are stuck from the
+  // start. Forks. REQUIRES: called before this process starts threads.
+  enum class of { whole_files, appending };
+  explicit stuck_disk(std::size_t size, std::size_t files = 1, of kind = of::whole_files);
   stuck_disk(const stuck_disk&) = delete;
   stuck_disk& operator=(const stuck_disk&) = delete;
   // Writes that are stuck fail.
