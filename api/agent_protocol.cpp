@@ -42,7 +42,7 @@ result<agent_request> parse_exec(std::string_view body) {
   if (reader.failure()) return *reader.failure();
   // The agent ends the command at its timeout, and is given some more time to say so.
   return agent_request{dump({{"action", "exec"}, {"args", *args}, {"timeout", seconds}}),
-                       std::chrono::seconds(seconds) + grace};
+                       std::chrono::seconds(seconds) + grace, args->front()};
 }
 
 result<agent_request> parse_eval(std::string_view body) {

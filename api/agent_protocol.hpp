@@ -15,6 +15,7 @@ namespace coppice {
 struct agent_request {
   std::string line;               // without the line's end
   std::chrono::seconds patience;  // how long the answer may take
+  std::string program = {};       // of exec: the first of its arguments
 };
 
 // Of the bodies of POST .../exec and .../eval. Errors: invalid_argument, saying which field is wrong.

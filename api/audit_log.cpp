@@ -17,6 +17,8 @@ namespace {
 
 using nlohmann::ordered_json;
 
+constexpr std::size_t longest_value = 1000;  // of what a client named
+
 std::string utc_now() {
   const auto now = std::chrono::system_clock::now();
   const auto seconds = std::chrono::system_clock::to_time_t(now);
@@ -28,10 +30,26 @@ std::string utc_now() {
   return fmt::format("{}.{:06}Z", text, micros);
 }
 
-ordered_json entry_of_now() {
+ordered_json entry_of(std::string_view event) {
   ordered_json entry;
   entry["time"] = utc_now();
+  entry["event"] = event;
   return entry;
+}
+
+void add(ordered_json& entry, const char* name, std::string_view value) {
+  if (!value.empty()) entry[name] = value.substr(0, longest_value);
+}
+
+void add(ordered_json& entry, const request_details& details) {
+  add(entry, "tag", details.tag);
+  add(entry, "kernel", details.kernel);
+  add(entry, "rootfs", details.rootfs);
+  add(entry, "snapshot_tag", details.snapshot_tag);
+  if (details.count > 0) entry["count"] = details.count;
+  add(entry, "mode", details.mode);
+  add(entry, "program", details.program);
+  if (!details.made.empty()) entry["made"] = details.made;
 }
 
 std::string line_of(const ordered_json& entry) {
@@ -39,8 +57,7 @@ std::string line_of(const ordered_json& entry) {
 }
 
 std::string line_of_dropped(std::uint64_t lines) {
-  auto entry = entry_of_now();
-  entry["event"] = "lines_dropped";
+  auto entry = entry_of("lines_dropped");
   entry["lines"] = lines;
   return line_of(entry);
 }
@@ -148,7 +165,7 @@ void audit_log::append(std::string line, bool must_be_kept) {
 }
 
 void audit_log::record(const request_record& request) {
-  auto entry = entry_of_now();
+  auto entry = entry_of("request");
   entry["request_id"] = request.id;
   entry["who"] = request.who;
   entry["peer"] = request.peer;
@@ -156,7 +173,16 @@ void audit_log::record(const request_record& request) {
   entry["path"] = request.target;
   entry["status"] = request.status;
   entry["duration_ms"] = request.took.count() * 1000;
+  if (request.details != nullptr) add(entry, *request.details);
+  if (request.replayed) entry["replayed"] = true;
   append(line_of(entry), request.may_have_changed);
+}
+
+void audit_log::record(const audit_event& event) {
+  auto entry = entry_of(event.event);
+  add(entry, "peer", event.peer);
+  add(entry, "detail", event.detail);
+  append(line_of(entry), event.peer.empty());
 }
 
 }  // namespace coppice

@@ -1,4 +1,4 @@
-// A record of every request: JSON lines that are only ever appended to.
+// A record of every request, and of what else concerns access: JSON lines that are only ever appended to.
 #pragma once
 
 #include <chrono>
@@ -6,11 +6,19 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "api/audit_file.hpp"
 #include "api/server.hpp"
 
 namespace coppice {
+
+// What is recorded besides requests.
+struct audit_event {
+  std::string_view event;  // "start", "stop", "reload", "connection_refused", "tls_failed"
+  std::string_view peer = {};
+  std::string_view detail = {};
+};
 
 // Lines are made where they are recorded, and written by a thread: a disk that is stuck must not hold up the API.
 // Thread-safe, and nothing waits for the disk but where it is said.
@@ -32,8 +40,12 @@ class audit_log {
   audit_log& operator=(const audit_log&) = delete;
   ~audit_log();  // writes what it can within `last_words`; the log says how many lines are lost
 
-  // Appends {"time", "request_id", "who", "peer", "method", "path", "status", "duration_ms"}.
+  // Appends {"time", "event": "request", "request_id", "who", "peer", "method", "path", "status", "duration_ms"}, what
+  // there is of request_details under the same names, and "replayed" if so.
   void record(const request_record& request);
+  // Appends {"time", "event"}, then "peer" and "detail" if they are not empty. Kept, except of connections: those can
+  // be many.
+  void record(const audit_event& event);
 
   bool has_room() const;
   // Lines that found no room, or that could not be written; a failure to write is in the log, too.

@@ -54,6 +54,10 @@ bool splits_as_everywhere(const http::fields& header, unsigned version) {
 
 }  // namespace
 
+std::string peer_address(http_connection::socket& connected) {
+  return peer_of(connected).address;
+}
+
 void reply_gate::deliver(std::weak_ptr<http_connection> to, route_answer answer) {
   post([to = std::move(to), answer = std::move(answer)] {
     if (const auto connection = to.lock()) connection->reply(answer);
@@ -82,11 +86,13 @@ http_connection::http_connection(socket&& connected, server_core& core)
 }
 
 void http_connection::start() {
+  core_.tell(connection_record::change::opened, peer_);
   if (!tls_) return read_header();
   stream_.expires_after(core_.options.limits.handshake_timeout);
   tls_->async_handshake(tls_stream::server, [self = shared_from_this()](beast::error_code failure) {
     if (failure) {
       spdlog::info("no TLS with {}: {}", self->peer_, failure.message());
+      self->core_.tell(connection_record::change::tls_failed, self->peer_, failure.message());
       return self->close();
     }
     if (const auto name = peer_common_name(*self->tls_); !name.empty()) self->local_name_ = "certificate " + name;
@@ -105,7 +111,9 @@ void http_connection::close() {
   beast::error_code ignored;
   stream_.socket().shutdown(boost::asio::socket_base::shutdown_both, ignored);
   stream_.close();
-  if (core_.connections.erase(shared_from_this()) > 0 && core_.on_closed) core_.on_closed();
+  if (core_.connections.erase(shared_from_this()) == 0) return;
+  core_.tell(connection_record::change::closed, peer_);
+  if (core_.on_closed) core_.on_closed();
 }
 
 void http_connection::read_header() {
@@ -264,8 +272,8 @@ void http_connection::tell(const route_answer& answer) const {
   spdlog::log(level, "{} {}: {} after {:.1f} ms; request {}", method_, target, answer.status, took.count() * 1000,
               request_id_);
   if (core_.options.on_request) {
-    core_.options.on_request(
-        {answer.route, method_, target, request_id_, from_.name, peer_, answer.status, took, may_have_changed_});
+    core_.options.on_request({answer.route, method_, target, request_id_, from_.name, peer_, answer.status, took,
+                              may_have_changed_, answer.details.get(), answer.replayed});
   }
 }
 

@@ -19,6 +19,9 @@ namespace coppice {
 
 class http_connection;
 
+// "127.0.0.1:4711", "unix"; "gone" if the client left.
+std::string peer_address(boost::asio::generic::stream_protocol::socket& connected);
+
 // Where completions, that come on any thread, hand over to the server's thread. Outlives the server if a completion
 // does.
 class reply_gate {
@@ -44,6 +47,10 @@ struct server_core {
   std::unordered_set<std::shared_ptr<http_connection>> connections;  // their owner
   bool stopping = false;
   std::function<void()> on_closed;  // after a connection left `connections`
+
+  void tell(connection_record::change what, std::string_view peer, std::string_view reason = {}) const {
+    if (options.on_connection) options.on_connection({what, peer, reason, connections.size()});
+  }
 };
 
 // Reads a request, hands it to the routes, writes the answer; again, until either side ends it. All on the server's

@@ -49,6 +49,24 @@ control_plane::completion<void> answering_nothing(answer_function answer) {
   };
 }
 
+std::vector<std::string> names_of(const snapshot_info& made) {
+  return {made.tag};
+}
+std::vector<std::string> names_of(const std::vector<sandbox_info>& made) {
+  std::vector<std::string> ids;
+  for (const auto& each : made) ids.push_back(each.id);
+  return ids;
+}
+
+// `then`, after what was made has been noted.
+template <class T>
+control_plane::completion<T> noting(const call& c, control_plane::completion<T> then) {
+  return [details = c.details, then = std::move(then)](result<T> outcome) {
+    if (outcome.ok()) details->made = names_of(*outcome);
+    then(std::move(outcome));
+  };
+}
+
 bool flag(const call& c, std::string_view name) {
   for (const auto& [key, value] : c.query) {
     if (key == name) return value == "true";
@@ -89,6 +107,9 @@ void delete_sandbox(call c) {
 void create_snapshot(call c) {
   auto request = parse_create_snapshot(c.body);
   if (!request.ok()) return answer_error(c.answer, request.error());
+  c.details->tag = request->tag;
+  c.details->kernel = request->kernel;
+  if (request->rootfs) c.details->rootfs = request->rootfs->path;
   auto kernel = c.paths.resolve(request->kernel);
   if (!kernel.ok()) return answer_error(c.answer, kernel.error());
   request->kernel = *std::move(kernel);
@@ -97,22 +118,27 @@ void create_snapshot(call c) {
     if (!rootfs.ok()) return answer_error(c.answer, rootfs.error());
     request->rootfs->path = *std::move(rootfs);
   }
-  c.plane.create_snapshot(*std::move(request), answering<snapshot_info>(c.answer, 201));
+  c.plane.create_snapshot(*std::move(request), noting(c, answering<snapshot_info>(c.answer, 201)));
 }
 
 void create_sandboxes(call c) {
   auto request = parse_create_sandboxes(c.body);
   if (!request.ok()) return answer_error(c.answer, request.error());
-  c.plane.create_sandboxes(*std::move(request), answering_list<sandbox_info>(c.answer, 201));
+  c.details->snapshot_tag = request->snapshot_tag;
+  c.details->count = request->n;
+  c.plane.create_sandboxes(*std::move(request), noting(c, answering_list<sandbox_info>(c.answer, 201)));
 }
 
 void branch_sandbox(call c) {
   auto request = parse_branch(c.body, c.plane.vmm().live() ? branch_mode::live : branch_mode::full);
   if (!request.ok()) return answer_error(c.answer, request.error());
-  c.plane.branch(c.name, *std::move(request), [answer = c.answer](result<snapshot_info> outcome) {
+  c.details->tag = request->tag.value_or("");
+  c.details->mode = to_string(request->mode);
+  const control_plane::completion<snapshot_info> done = [answer = c.answer](result<snapshot_info> outcome) {
     if (!outcome.ok()) return answer_error(answer, outcome.error());
     answer_json(answer, outcome->status == snapshot_status::writing ? 202 : 201, to_json(*outcome));
-  });
+  };
+  c.plane.branch(c.name, *std::move(request), noting(c, done));
 }
 
 void journal(call c) {
@@ -144,7 +170,9 @@ json unchanged(const json& agent) {
 }
 
 void exec(call c) {
-  ask_agent(c, "exec", parse_exec(c.body), exec_answer);
+  auto request = parse_exec(c.body);
+  if (request.ok()) c.details->program = request->program;
+  ask_agent(c, "exec", std::move(request), exec_answer);
 }
 
 void eval(call c) {

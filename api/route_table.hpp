@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,6 +24,7 @@ struct call {
   std::string body;
   std::string last_event_id;  // empty: none
   std::function<void(route_answer)> answer;
+  std::shared_ptr<request_details> details = {};  // never null: the handler notes in it what is named and made
 };
 
 enum class path_name { none, snapshot, sandbox };

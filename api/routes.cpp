@@ -134,7 +134,8 @@ void run_once(const route& chosen, call c, idempotency_cache& keys, const route_
   const std::string what = request.method + ' ' + request.target + '\n' + c.body;
   const auto decided = keys.begin(whose, sha256(what));
   if (!decided.run) return c.answer(decided.answer);
-  c.answer = [answer = c.answer, run = decided.run](route_answer reply) {
+  c.answer = [answer = c.answer, run = decided.run, details = c.details](route_answer reply) {
+    reply.details = details;  // a repetition's line in the audit log names what the first one made
     run->finish(reply);
     answer(std::move(reply));
   };
@@ -183,8 +184,10 @@ void handle_request(const route_services& with, route_request request, std::func
       allow += (allow.empty() ? "" : ", ") + std::string(candidate.method);
       continue;
     }
-    auto tagged = [answer, pattern = candidate.pattern](route_answer reply) {
+    const auto details = std::make_shared<request_details>();
+    auto tagged = [answer, pattern = candidate.pattern, details](route_answer reply) {
       reply.route = pattern;
+      if (!reply.details) reply.details = details;
       answer(std::move(reply));
     };
     auto query = parse_query(question == std::string_view::npos ? "" : target.substr(question + 1));
@@ -196,7 +199,8 @@ void handle_request(const route_services& with, route_request request, std::func
            std::move(query),
            std::move(request.body),
            std::move(request.last_event_id),
-           tagged};
+           tagged,
+           details};
     if (!candidate.creates || !request.idempotency_key) return run_route(candidate, std::move(c));
     return run_once(candidate, std::move(c), *with.keys, request);
   }

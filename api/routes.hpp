@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "actors/control_plane.hpp"
 #include "api/access.hpp"
@@ -25,6 +26,19 @@ struct route_request {
   caller from = {};
 };
 
+// What a request named, and what was made of it, for the audit log; what is empty was not named. Never a program's
+// arguments, code, or a secret.
+struct request_details {
+  std::string tag;
+  std::string kernel;
+  std::string rootfs;
+  std::string snapshot_tag;
+  unsigned count = 0;
+  std::string mode;
+  std::string program;            // that exec ran
+  std::vector<std::string> made;  // ids of sandboxes, or the tag of a snapshot
+};
+
 struct route_answer {
   unsigned status = 200;
   std::string body = {};
@@ -34,6 +48,7 @@ struct route_answer {
   bool replayed = false;            // the answer of an earlier request with the same Idempotency-Key
   bool streams_events = false;      // instead of a body: what follows the event with this id, or comes from now on
   std::optional<std::uint64_t> events_after = {};
+  std::shared_ptr<const request_details> details = {};  // may be null; does not change any more
 };
 
 // Connects, sends a line, and gives what the other side sent until it closed the connection. `done` is called once, on

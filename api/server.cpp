@@ -162,6 +162,7 @@ void api_server::impl::accept() {
 }
 
 void api_server::impl::refuse_for_now(http_connection::socket& socket) {
+  if (core.options.on_connection) core.tell(connection_record::change::refused, peer_address(socket));
   if (core.tls) return;  // no handshake for it: the client sees it closed
   const std::string text =
       "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\nX-Request-Id: " +

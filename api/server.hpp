@@ -14,6 +14,7 @@
 #include "api/access.hpp"
 #include "api/allowed_paths.hpp"
 #include "api/idempotency_cache.hpp"
+#include "api/routes.hpp"
 #include "api/tls_files.hpp"
 #include "base/result.hpp"
 
@@ -29,7 +30,18 @@ struct request_record {
   std::string_view peer;            // address and port, or "unix"
   unsigned status = 0;
   std::chrono::duration<double> took{};
-  bool may_have_changed = false;  // it was handed on, and is of a method that changes something
+  bool may_have_changed = false;             // it was handed on, and is of a method that changes something
+  const request_details* details = nullptr;  // what it named and made; may be null
+  bool replayed = false;                     // the answer of an earlier request with the same Idempotency-Key
+};
+
+// What became of a connection.
+struct connection_record {
+  enum class change { opened, closed, refused, tls_failed };  // refused: there were `client_limits::connections`
+  change what = change::opened;
+  std::string_view peer;
+  std::string_view reason;  // of a TLS handshake's failure
+  std::size_t open = 0;     // connections that there are now
 };
 
 // What a client may take of the server.
@@ -57,6 +69,8 @@ struct api_server_options {
   std::function<bool()> may_change = {};
   // Told of each answer, on the server's thread; must not block. For metrics.
   std::function<void(const request_record&)> on_request = {};
+  // Told of each connection, likewise. One whose TLS fails has been opened before, and is closed after.
+  std::function<void(const connection_record&)> on_connection = {};
 };
 
 // Thread-safe. Owned by main; the control plane must outlive it.

@@ -30,13 +30,20 @@ int fail(const error& failure) {
   return 1;
 }
 
-// From the next request on the file's tokens count; if it can't be used, the old ones go on.
-void reload_tokens(const daemon_settings& chosen, api_server& server) {
-  if (chosen.token_file.empty()) return;
+std::string logged(spdlog::level::level_enum level, std::string what) {
+  spdlog::log(level, "{}", what);
+  return what;
+}
+
+// From the next request on the file's tokens count; if it can't be used, the old ones go on. Says what happened, as it
+// was logged.
+std::string reload_tokens(const daemon_settings& chosen, api_server& server) {
+  if (chosen.token_file.empty()) return "no tokens";
   auto loaded = token_set::load(chosen.token_file);
-  if (!loaded.ok()) return spdlog::error("the old tokens stay: {}", loaded.error().message());
-  spdlog::info("{} tokens read again from {}", loaded->size(), chosen.token_file);
+  if (!loaded.ok()) return logged(spdlog::level::err, "the old tokens stay: " + loaded.error().message());
+  const std::string done = std::to_string(loaded->size()) + " tokens read again from " + chosen.token_file;
   server.set_tokens(std::make_shared<const token_set>(*std::move(loaded)));
+  return logged(spdlog::level::info, done);
 }
 
 copy_rates rates_of(const daemon_settings& chosen) {
@@ -58,30 +65,52 @@ std::string joined(const std::vector<std::string>& parts) {
 
 // From now on the limits of the file and the environment count; if the file can't be used, the old ones go on.
 // `before`: as they were read last.
-void reload_limits(const configuration& from, daemon_settings& before, control_plane& plane, api_server& server) {
+std::string reload_limits(const configuration& from, daemon_settings& before, control_plane& plane,
+                          api_server& server) {
   auto now = read_daemon_settings(from.argc, from.argv);
-  if (!now.ok()) return spdlog::error("the old limits stay: {}", now.error().message());
+  if (!now.ok()) return logged(spdlog::level::err, "the old limits stay: " + now.error().message());
   plane.set_copy_rates(rates_of(*now));
   plane.set_limits(now->limits);
   server.set_limits(now->clients);
   const auto changed = joined(changes_of_limits(before, *now));
-  spdlog::info("limits read again: {}", changed.empty() ? "none has changed" : changed);
   for (const auto& name : changes_that_need_a_restart(from.started_with, *now)) {
     spdlog::warn("{} has changed: that needs a restart", name);
   }
   before = *std::move(now);
+  return logged(spdlog::level::info, "limits read again: " + (changed.empty() ? "none has changed" : changed));
+}
+
+void record(audit_log* audit, const audit_event& event) {
+  if (audit != nullptr) audit->record(event);
 }
 
 // Until SIGTERM or SIGINT. The caller has blocked `signals`.
-void wait_for_the_end(const configuration& from, control_plane& plane, api_server& server, const sigset_t& signals) {
+void wait_for_the_end(const configuration& from, control_plane& plane, api_server& server, audit_log* audit,
+                      const sigset_t& signals) {
   daemon_settings in_force = from.started_with;
   for (;;) {
     int caught = 0;
     ::sigwait(&signals, &caught);
-    if (caught != SIGHUP) return spdlog::info("signal {}: stopping", caught);
-    reload_tokens(from.started_with, server);
-    reload_limits(from, in_force, plane, server);
+    if (caught != SIGHUP) {
+      record(audit, {"stop", {}, "signal " + std::to_string(caught)});
+      return spdlog::info("signal {}: stopping", caught);
+    }
+    const std::string tokens = reload_tokens(from.started_with, server);
+    const std::string limits = reload_limits(from, in_force, plane, server);
+    record(audit, {"reload", {}, tokens + "; " + limits});
   }
+}
+
+// Records what befell a connection. The audit log outlives the server.
+std::function<void(const connection_record&)> connection_observer(audit_log* audit) {
+  return [audit](const connection_record& connection) {
+    using change = connection_record::change;
+    if (audit == nullptr) return;
+    if (connection.what == change::refused)
+      audit->record(audit_event{"connection_refused", connection.peer, "max-connections"});
+    if (connection.what == change::tls_failed)
+      audit->record(audit_event{"tls_failed", connection.peer, connection.reason});
+  };
 }
 
 // Counts each request, and records it if there is an audit log. Both outlive the server.
@@ -123,6 +152,7 @@ int serve(const configuration& from, const service_environment& environment, con
   if (!plane.ok()) return fail(plane.error());
   registry.build_info(COPPICE_VERSION, (*plane)->vmm().app_name + " " + (*plane)->vmm().version);
   serving->on_request = observer(registry, audit.get());
+  serving->on_connection = connection_observer(audit.get());
   if (audit) serving->may_change = [log = audit.get()] { return log->has_room(); };
   auto server = api_server::start(chosen.address.ip, chosen.address.port, **plane, *std::move(serving));
   if (!server.ok()) {
@@ -131,11 +161,12 @@ int serve(const configuration& from, const service_environment& environment, con
   }
   if (chosen.insecure_listen) spdlog::warn("--insecure-listen: whoever can connect can do anything");
   const std::string listening = "listening on " + shown_address(chosen, **server);
+  record(audit.get(), {"start", {}, "coppiced " COPPICE_VERSION ", " + listening});
   spdlog::info(listening);
   spdlog::default_logger()->flush();
   service_notifier notifier(environment);
   notifier.ready(listening, **plane);
-  wait_for_the_end(from, **plane, **server, signals);
+  wait_for_the_end(from, **plane, **server, audit.get(), signals);
   notifier.stopping();
   (*server)->begin_stop();
   (*plane)->stop();

@@ -439,7 +439,14 @@ TEST_F(server, many_clients_at_once_each_get_their_own_answer) {
 }
 
 TEST_F(server, connections_over_the_limit_are_told_so) {
-  start({.limits = {.connections = 1}});
+  std::vector<connection_record::change> seen;
+  std::mutex mutex;
+  start({.limits = {.connections = 1}, .on_connection = [&](const connection_record& connection) {
+           const std::lock_guard lock(mutex);
+           EXPECT_THAT(std::string(connection.peer), StartsWith("127.0.0.1:"));
+           EXPECT_EQ(connection.open, connection.what == connection_record::change::closed ? 0U : 1U);
+           seen.push_back(connection.what);
+         }});
   raw_client first(api_->port());
   ASSERT_TRUE(first.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"));
   ASSERT_THAT(first.read_until("}\n"), StartsWith("HTTP/1.1 200"));
@@ -447,6 +454,9 @@ TEST_F(server, connections_over_the_limit_are_told_so) {
   const auto answer = second.read_until("");
   EXPECT_THAT(answer,
               AllOf(StartsWith("HTTP/1.1 503"), ::testing::EndsWith("\r\n\r\n{\"error\": \"too many connections\"}")));
+  api_.reset();
+  using change = connection_record::change;
+  EXPECT_THAT(seen, ::testing::ElementsAre(change::opened, change::refused, change::closed));
 }
 
 TEST_F(server, new_limits_hold_for_what_begins_from_then_on) {

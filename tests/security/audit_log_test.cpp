@@ -54,6 +54,31 @@ TEST_F(auditing, a_line_tells_who_did_what_and_what_came_of_it) {
   EXPECT_THAT(line["time"].get<std::string>(), ::testing::MatchesRegex("....-..-..T..:..:..\\.......Z"));
 }
 
+TEST_F(auditing, a_line_tells_what_was_named_and_made_and_only_that) {
+  request_record request;
+  request_details details;
+  details.snapshot_tag = "base";
+  details.count = 2;
+  details.made = {"sb-1", "sb-2"};
+  request.details = &details;
+  request.replayed = true;
+  const auto log = open();
+  log->record(request);
+  log->record(audit_event{"tls_failed", "127.0.0.1:1", "no certificate"});
+  ASSERT_TRUE(log->flush(std::chrono::seconds(20)));
+  const auto line = lines(file_).at(0);
+  EXPECT_EQ(line["event"], "request");
+  EXPECT_EQ(line["snapshot_tag"], "base");
+  EXPECT_EQ(line["count"], 2);
+  EXPECT_EQ(line["made"], json({"sb-1", "sb-2"}));
+  EXPECT_EQ(line["replayed"], true);
+  for (const char* absent : {"tag", "kernel", "rootfs", "mode", "program"}) EXPECT_FALSE(line.contains(absent));
+  const auto event = lines(file_).at(1);
+  EXPECT_EQ(event["event"], "tls_failed");
+  EXPECT_EQ(event["peer"], "127.0.0.1:1");
+  EXPECT_EQ(event["detail"], "no certificate");
+}
+
 TEST_F(auditing, a_path_can_not_forge_a_line) {
   record(*open(), "/v1/x\"}\n{\"who\":\"nobody\"}\xff");
   ASSERT_EQ(lines(file_).size(), 1u);

@@ -152,6 +152,42 @@ TEST_F(secure_daemon, serves_a_unix_socket_and_takes_its_token_from_the_environm
   EXPECT_EQ(listed.exit_code, 0) << listed.output;
 }
 
+TEST_F(secure_daemon, records_what_was_asked_for_and_made_and_its_own_start_reload_and_end) {
+  const auto url = start({"--listen", "127.0.0.1:0", "--audit-log", file("audit")});
+  ASSERT_FALSE(url.empty()) << daemon_->output();
+  const auto client = *api_client::create(url);
+  ASSERT_TRUE(
+      client.post("/v1/snapshots", {{"tag", "base"}, {"kernel", journal_kernel.string()}, {"memory_mib", 64}}).ok());
+  const auto made = client.post("/v1/sandboxes", {{"snapshot_tag", "base"}, {"n", 1}});
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  const auto id = made->at(0).at("id").get<std::string>();
+  ASSERT_TRUE(client.post("/v1/sandboxes/" + id + "/branch", {{"mode", "full"}}).ok());
+  EXPECT_TRUE(client.send("POST", "/v1/sandboxes/" + id + "/exec", R"({"args": ["sh", "-c", "the-secret"]})").ok());
+  daemon_->signal(SIGHUP);
+  ASSERT_TRUE(daemon_->wait_for_output("limits read again"));
+  daemon_->signal(SIGTERM);
+  ASSERT_TRUE(daemon_->wait_for_exit(patience));
+  std::ifstream log(file("audit"));
+  std::vector<nlohmann::json> entries;
+  for (std::string line; std::getline(log, line);) {
+    entries.push_back(nlohmann::json::parse(line));
+    EXPECT_EQ(line.find("the-secret"), std::string::npos);
+  }
+  ASSERT_EQ(entries.size(), 7U);
+  EXPECT_EQ(entries[0]["event"], "start");
+  EXPECT_EQ(entries[1]["tag"], "base");
+  EXPECT_EQ(entries[1]["kernel"], journal_kernel.string());
+  EXPECT_EQ(entries[1]["made"][0], "base");
+  EXPECT_EQ(entries[2]["snapshot_tag"], "base");
+  EXPECT_EQ(entries[2]["count"], 1);
+  EXPECT_EQ(entries[2]["made"][0], id);
+  EXPECT_EQ(entries[3]["mode"], "full");
+  EXPECT_EQ(entries[3]["made"][0], "branch-" + id + "-1");
+  EXPECT_EQ(entries[4]["program"], "sh");
+  EXPECT_EQ(entries[5]["event"], "reload");
+  EXPECT_EQ(entries[6]["event"], "stop");
+}
+
 TEST_F(secure_daemon, records_each_request_in_its_audit_log_even_refused_ones) {
   const auto url = start({"--listen", "127.0.0.1:0", "--token-file", file("tokens"), "--audit-log", file("audit")});
   ASSERT_FALSE(url.empty()) << daemon_->output();
@@ -164,6 +200,7 @@ TEST_F(secure_daemon, records_each_request_in_its_audit_log_even_refused_ones) {
   std::vector<std::string> seen;
   for (std::string line; std::getline(log, line);) {
     const auto entry = nlohmann::json::parse(line);
+    if (entry["event"] != "request") continue;
     seen.push_back(entry["who"].get<std::string>() + " " + entry["method"].get<std::string>() + " " +
                    entry["path"].get<std::string>() + " " + std::to_string(entry["status"].get<int>()));
     EXPECT_EQ(line.find(writer), std::string::npos);

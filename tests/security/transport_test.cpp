@@ -27,6 +27,10 @@ class tls : public ::testing::Test {
       const std::lock_guard lock(mutex_);
       who_ = request.who;
     };
+    options.on_connection = [this](const connection_record& connection) {
+      const std::lock_guard lock(mutex_);
+      if (connection.what == connection_record::change::tls_failed) failures_.emplace_back(connection.reason);
+    };
     auto started = api_server::start("127.0.0.1", 0, plane_, std::move(options));
     ASSERT_TRUE(started.ok()) << started.error().message();
     api_ = *std::move(started);
@@ -41,6 +45,7 @@ class tls : public ::testing::Test {
   fake_control_plane plane_;
   std::mutex mutex_;
   std::string who_;
+  std::vector<std::string> failures_;  // of handshakes
   std::unique_ptr<api_server> api_;
 };
 std::unique_ptr<certificates> tls::made_;
@@ -72,6 +77,7 @@ TEST_F(tls, who_shows_no_certificate_or_one_of_another_ca_is_not_served) {
   EXPECT_EQ(answer->status, 200u);
   const std::lock_guard lock(mutex_);
   EXPECT_EQ(who_, "certificate client");
+  EXPECT_EQ(failures_.size(), 2U) << "each is reported";
 }
 
 TEST_F(tls, who_speaks_plain_http_or_nothing_is_hung_up_on) {
