@@ -236,6 +236,10 @@ void api_server::set_limits(const client_limits& limits) {
   asio::post(impl_->context, [state = impl_.get(), limits] { state->core.options.limits = limits; });
 }
 
+void api_server::post(std::function<void()> then) {
+  asio::post(impl_->context, std::move(then));
+}
+
 void api_server::begin_stop() {
   asio::post(impl_->context, [state = impl_.get()] { state->begin_stop(); });
 }

@@ -93,6 +93,9 @@ class api_server {
   // closed for being one too many.
   void set_limits(const client_limits& limits);
 
+  // Calls `then` on the server's thread, after what that is at; not at all once it has stopped.
+  void post(std::function<void()> then);
+
   // Takes no more connections or requests; what waits for the control plane still gets its answer. Returns at once.
   void begin_stop();
   // begin_stop, waits up to `grace` for the answers still due, closes everything. Idempotent. Completions that come

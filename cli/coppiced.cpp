@@ -165,7 +165,7 @@ int serve(const configuration& from, const service_environment& environment, con
   spdlog::info(listening);
   spdlog::default_logger()->flush();
   service_notifier notifier(environment);
-  notifier.ready(listening, **plane);
+  notifier.ready(listening, **plane, **server);
   wait_for_the_end(from, **plane, **server, audit.get(), signals);
   notifier.stopping();
   (*server)->begin_stop();

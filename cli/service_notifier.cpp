@@ -78,10 +78,10 @@ service_notifier::~service_notifier() {
   end_heartbeats();
 }
 
-void service_notifier::ready(std::string_view status, control_plane& plane) {
+void service_notifier::ready(std::string_view status, control_plane& plane, api_server& api) {
   messenger_->send("READY=1\nSTATUS=" + std::string(status));
   if (!watchdog_ || heartbeats_.joinable()) return;
-  heartbeats_ = std::thread([this, interval = *watchdog_ / 2, &plane] { beat(interval, plane); });
+  heartbeats_ = std::thread([this, interval = *watchdog_ / 2, &plane, &api] { beat(interval, plane, api); });
 }
 
 void service_notifier::stopping() {
@@ -89,12 +89,15 @@ void service_notifier::stopping() {
   messenger_->send("STOPPING=1");
 }
 
-void service_notifier::beat(std::chrono::microseconds interval, control_plane& plane) {
+// The API's thread first: its server is not called from an answer, that may come after its end.
+void service_notifier::beat(std::chrono::microseconds interval, control_plane& plane, api_server& api) {
   std::unique_lock lock(mutex_);
   while (!ended_.wait_for(lock, interval, [this] { return ending_; })) {
-    plane.sandbox(nobody, [messenger = messenger_](const result<sandbox_info>& answer) {
-      // That there is no such sandbox is an answer; a missed deadline is none.
-      if (answer.ok() || answer.error().code == errc::not_found) messenger->send("WATCHDOG=1");
+    api.post([&plane, messenger = messenger_] {
+      plane.sandbox(nobody, [messenger](const result<sandbox_info>& answer) {
+        // That there is no such sandbox is an answer; a missed deadline is none.
+        if (answer.ok() || answer.error().code == errc::not_found) messenger->send("WATCHDOG=1");
+      });
     });
   }
 }

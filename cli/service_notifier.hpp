@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "actors/control_plane.hpp"
+#include "api/server.hpp"
 
 namespace coppice {
 
@@ -34,9 +35,9 @@ class service_notifier {
   ~service_notifier();  // ends the heartbeats
 
   // READY=1 with `status`, for `systemctl status`. From now on WATCHDOG=1 at half of the watchdog's time, each time
-  // only after `plane` has answered: if its actors hang, the watchdog fires. `plane` outlives this object, or
-  // stopping().
-  void ready(std::string_view status, control_plane& plane);
+  // only after `plane` has answered and `api` has run what it was handed: if the actors or the API's thread hang, the
+  // watchdog fires. Both outlive this object, or stopping().
+  void ready(std::string_view status, control_plane& plane, api_server& api);
 
   // STOPPING=1, and no more heartbeats.
   void stopping();
@@ -44,7 +45,7 @@ class service_notifier {
  private:
   class messenger;
 
-  void beat(std::chrono::microseconds interval, control_plane& plane);
+  void beat(std::chrono::microseconds interval, control_plane& plane, api_server& api);
   void end_heartbeats();
 
   std::shared_ptr<const messenger> messenger_;  // shared with answers that are still due
