@@ -70,10 +70,13 @@ result<void> token_set::add(const std::vector<std::string>& words) {
 }
 
 std::optional<caller> token_set::find(std::string_view token) const {
-  const auto digest = sha256(token);
+  return find(sha256(token));
+}
+
+std::optional<caller> token_set::find(const sha256_digest& token) const {
   const known_token* found = nullptr;
   for (const auto& known : tokens_) {
-    if (equal_in_constant_time(known.digest, digest)) found = &known;
+    if (equal_in_constant_time(known.digest, token)) found = &known;
   }
   if (found == nullptr) return std::nullopt;
   return found->who;

@@ -30,6 +30,7 @@ class token_set {
   // Compares with every token, each in constant time: how long it takes tells neither which one nor how much of it
   // fits.
   std::optional<caller> find(std::string_view token) const;
+  std::optional<caller> find(const sha256_digest& token) const;
   std::size_t size() const noexcept { return tokens_.size(); }
 
  private:

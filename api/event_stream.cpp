@@ -3,6 +3,7 @@
 
 #include "api/event_log.hpp"
 #include "api/http_connection.hpp"
+#include "base/log.hpp"
 
 namespace coppice {
 
@@ -22,6 +23,8 @@ void http_connection::stream_events(const route_answer& answer) {
     self->answer_due_ = false;
     if (failure || self->core_.stopping) return self->close();
     self->streaming_ = true;
+    self->end_if_revoked();  // meanwhile
+    if (!self->streaming_) return;
     self->watch_for_the_client_leaving();
     self->send_text(": coppiced sends what changes from here on\n\n");
   };
@@ -36,6 +39,12 @@ void http_connection::watch_for_the_client_leaving() {
     self->watch_for_the_client_leaving();
   };
   with_stream([&](auto& stream) { stream.async_read_some(buffer_.prepare(4 * kib), on_read); });
+}
+
+void http_connection::end_if_revoked() {
+  if (!streaming_ || identify().role != access_role::none) return;
+  spdlog::info("the event stream of {} ends: its token is none any more; request {}", from_.name, request_id_);
+  close();
 }
 
 void http_connection::send_new_events() {

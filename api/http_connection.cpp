@@ -255,14 +255,15 @@ void http_connection::take_names(const parser::value_type& message) {
   target_ = std::string(message.target());
   request_id_ = request_id(std::string(message["X-Request-Id"]));
   may_have_changed_ = false;
-  from_ = identify(message);
+  const std::string authorization(message[http::field::authorization]);
+  if (core_.options.tokens) token_ = sha256(bearer_token(authorization));
+  from_ = identify();
 }
 
-caller http_connection::identify(const parser::value_type& message) const {
+caller http_connection::identify() const {
   const auto& tokens = core_.options.tokens;
   if (!tokens) return {local_name_, access_role::write};
-  const std::string authorization(message[http::field::authorization]);
-  return tokens->find(bearer_token(authorization)).value_or(caller{"none", access_role::none});
+  return tokens->find(token_).value_or(caller{"none", access_role::none});
 }
 
 void http_connection::tell(const route_answer& answer) const {

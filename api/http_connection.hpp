@@ -67,6 +67,7 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   void close();
   void reply(route_answer answer);
   void send_new_events();  // if it is an event stream
+  void end_if_revoked();   // if it is one whose token is none any more
 
  private:
   using parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
@@ -90,7 +91,7 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   void say_goodbye();
   void perform(bool keep_alive);
   void take_names(const parser::value_type& message);
-  caller identify(const parser::value_type& message) const;
+  caller identify() const;
   void tell(const route_answer& answer) const;
 
   // event_stream.cpp
@@ -112,7 +113,8 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   std::string request_id_;
   std::string peer_;
   std::string local_name_ = "local";  // of a client that needs no token
-  caller from_;                       // who sent the request
+  sha256_digest token_{};             // that came with the request
+  caller from_;                       // who sent it
   bool may_have_changed_ = false;     // the request was handed on, and may have changed something
   bool answer_due_ = false;           // a request is with the control plane, or its answer is being written
   bool keep_alive_ = true;

@@ -229,7 +229,11 @@ const std::string& api_server::address() const noexcept {
 }
 
 void api_server::set_tokens(std::shared_ptr<const token_set> tokens) {
-  asio::post(impl_->context, [state = impl_.get(), given = std::move(tokens)] { state->core.options.tokens = given; });
+  asio::post(impl_->context, [state = impl_.get(), given = std::move(tokens)] {
+    state->core.options.tokens = given;
+    const auto connections = state->core.connections;  // one that is closed removes itself from the original
+    for (const auto& connection : connections) connection->end_if_revoked();
+  });
 }
 
 void api_server::set_limits(const client_limits& limits) {

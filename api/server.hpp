@@ -87,7 +87,7 @@ class api_server {
   std::uint16_t port() const noexcept;
   const std::string& address() const noexcept;
 
-  // From the next request on.
+  // From the next request on; event streams whose token is none any more are ended.
   void set_tokens(std::shared_ptr<const token_set> tokens);
   // For connections and requests that begin from now on; a wait that has begun keeps its time-out, and no connection is
   // closed for being one too many.

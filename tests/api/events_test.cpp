@@ -144,6 +144,19 @@ TEST_F(event_stream, a_client_that_does_not_read_is_hung_up_on) {
   }
 }
 
+TEST_F(event_stream, ends_when_its_token_is_taken_away_and_no_other_does) {
+  const auto tokens = [](const std::string& lines) {
+    return std::make_shared<const token_set>(*token_set::parse(lines, "file"));
+  };
+  start({.tokens = tokens("old read 0123456789abcdef\nstays read fedcba9876543210\n")});
+  const auto old = open("Authorization: Bearer 0123456789abcdef\r\n");
+  const auto stays = open("Authorization: Bearer fedcba9876543210\r\n");
+  api_->set_tokens(tokens("old read 9876543210fedcba\nstays write fedcba9876543210\n"));  // the name stays, too
+  EXPECT_EQ(old->read_until(""), "");
+  plane_.emit(running);
+  EXPECT_THAT(stays->read_until("\n\n"), HasSubstr("event: sandbox.running\n"));
+}
+
 TEST_F(event_stream, ends_when_the_server_stops_and_the_control_plane_may_outlive_it) {
   const auto client = open();
   api_->stop(std::chrono::seconds(20));
