@@ -19,6 +19,11 @@ Every answer has an `X-Request-Id`: the request's own, if it sent one of up to 6
 has a body with `error`, a sentence, and mostly `code`. What has no route is answered by 404, and a method that a path
 does not have by 405 with `Allow`.
 
+With an `Idempotency-Key`, a creation may be sent again when its answer was lost. What was answered is kept in memory only: a
+restart of coppiced forgets it, and so do 24 hours, or later requests with keys beyond the latest 1,000 or 64 MiB of answers (the
+oldest go first). A failure of the server's (5xx) is not kept. Whoever comes back later than that looks first at what there is: a
+tag that exists is answered by 409, but sandboxes would be created anew.
+
 Tokens are needed if coppiced was started with `--token-file`. One with the role `read` may GET; `write` may do all.)";
 
 struct failure {
@@ -141,10 +146,11 @@ json components() {
   json all;
   all["schemas"] = api_schemas();
   all["headers"]["request_id"] = header("names the request in coppiced's logs", {{"type", "string"}});
-  all["parameters"]["idempotency_key"] =
-      parameter("header", "Idempotency-Key",
-                "a repetition with the same key within 24 hours gets the first answer, and has no second effect",
-                {{"type", "string"}, {"pattern", "^[!-~]{1,255}$"}});
+  all["parameters"]["idempotency_key"] = parameter(
+      "header", "Idempotency-Key",
+      "a repetition with the same key within 24 hours gets the first answer, and has no second effect, as long "
+      "as coppiced keeps that",
+      {{"type", "string"}, {"pattern", "^[!-~]{1,255}$"}});
   all["parameters"]["last_event_id"] =
       parameter("header", "Last-Event-ID", "id of the last event that was seen: the stream goes on after it",
                 {{"type", "string"}, {"pattern", "^[0-9]{1,19}$"}});

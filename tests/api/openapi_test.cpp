@@ -140,6 +140,15 @@ TEST(openapi, tells_the_limits_that_a_server_has_by_default) {
   EXPECT_THAT(responses["failure_431"]["description"], ::testing::HasSubstr("16 KiB by default"));
 }
 
+TEST(openapi, tells_what_is_kept_of_requests_with_a_key_and_for_how_long) {
+  const std::string about = openapi_document()["info"]["description"];
+  EXPECT_THAT(about, ::testing::HasSubstr("restart of coppiced forgets it"));
+  EXPECT_EQ(idempotency_limits{}.entries, 1000U);
+  EXPECT_EQ(idempotency_limits{}.bytes, 64 * mib);
+  EXPECT_EQ(idempotency_limits{}.age, std::chrono::hours(24));
+  EXPECT_THAT(about, ::testing::HasSubstr("24 hours, or later requests with keys beyond the latest 1,000 or 64 MiB"));
+}
+
 TEST(openapi, each_reference_leads_somewhere) {
   expect_references_lead_somewhere(openapi_document());
 }
