@@ -13,6 +13,7 @@ class owning_control_plane final : public control_plane {
   struct parts {
     std::shared_ptr<event_loop> loop;
     std::unique_ptr<snapshot_store> store;
+    std::shared_ptr<jailer> jails;
     std::unique_ptr<vmm_host> vmm;
     std::unique_ptr<copy_engine> engine;
     std::shared_ptr<worker_pool> pool;
@@ -96,7 +97,17 @@ result<std::unique_ptr<control_plane>> start_daemon(const daemon_options& option
   auto loop = event_loop::create();
   if (!loop) return std::move(loop).error();
   all.loop = std::move(*loop);
-  auto vmm = create_vmm_host({options.vmm, all.run_dir, {}, all.loop});
+  if (!options.jailer.empty()) {
+    auto made = jailer::create({options.jailer,
+                                options.vmm,
+                                options.jail_first_uid,
+                                root / "jail",
+                                {all.run_dir, all.store->vmstate_folder()},
+                                "/proc/self/exe"});
+    if (!made) return std::move(made).error();
+    all.jails = *std::move(made);
+  }
+  auto vmm = create_vmm_host({options.vmm, all.run_dir, {}, all.loop, all.jails});
   if (!vmm) return std::move(vmm).error();
   all.vmm = std::move(*vmm);
   if (!options.cgroup.empty()) {

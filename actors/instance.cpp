@@ -121,16 +121,22 @@ caf::result<finished> instance::pause(const pause_vm& ask) {
 
 caf::result<finished> instance::snapshot(const snapshot_vm& ask) {
   if (!is_legal(state_, instance_command::snapshot)) return illegal("snapshot");
-  auto request = api_requests::snapshot_vmstate_only(ask.vmstate);
+  const auto vmstate = vmm_->let_write(ask.vmstate);
+  if (!vmstate) return to_caf(vmstate.error());
+  auto request = api_requests::snapshot_vmstate_only(vmstate->path);
+  std::optional<write_grant> memory;
   if (ask.kind != vm_snapshot::vmstate_only) {
+    auto granted = vmm_->let_write(ask.memory);
+    if (!granted) return to_caf(granted.error());
+    memory = *std::move(granted);
     // From here on the bitmap may have been reset, until set_diff_base says from where it counts.
     diff_base_.reset();
     no_base_ = "the last full or diff branch did not complete";
-    request = ask.kind == vm_snapshot::full ? api_requests::snapshot_full(ask.vmstate, ask.memory)
-                                            : api_requests::snapshot_diff(ask.vmstate, ask.memory);
+    request = ask.kind == vm_snapshot::full ? api_requests::snapshot_full(vmstate->path, memory->path)
+                                            : api_requests::snapshot_diff(vmstate->path, memory->path);
   }
   auto promise = make_response_promise<finished>();
-  call(std::move(request), ask.deadline, [promise](result<api_reply> answer) mutable {
+  call(std::move(request), ask.deadline, [promise, vmstate = *vmstate, memory](result<api_reply> answer) mutable {
     if (answer)
       promise.deliver(finished{});
     else

@@ -29,6 +29,19 @@ result<std::shared_ptr<guest_memory>> load_ram(const std::string& id, const snap
   return std::make_shared<guest_memory>(std::move(*memory));
 }
 
+std::vector<std::filesystem::path> files_to_read(const instance_spec& spec, bool live) {
+  if (const auto* boot = std::get_if<boot_spec>(&spec.from)) {
+    std::vector<std::filesystem::path> files{boot->request.kernel};
+    if (boot->request.rootfs) files.push_back(boot->request.rootfs->path);
+    return files;
+  }
+  const auto& from = *std::get<restore_spec>(spec.from).snapshot;
+  std::vector<std::filesystem::path> files(from.read_only_drives.begin(), from.read_only_drives.end());
+  files.push_back(from.vmstate_path());
+  if (!live) files.push_back(from.memory_path());
+  return files;
+}
+
 std::string boot_args(const create_snapshot_request& ask) {
   if (!ask.network) return ask.boot_args;
   return ask.boot_args.empty() ? guest_ip_boot_arg : ask.boot_args + " " + guest_ip_boot_arg;
@@ -51,8 +64,8 @@ result<instance::prepared> instance::prepare(const services& with, const instanc
                                              instance_handle self, instance* owner) {
   const run_folder folder{with.run_dir / spec.id};
   std::error_code failure;
-  std::filesystem::create_directories(folder.path, failure);
-  if (failure) return error{errc::io, failure.value(), "create " + folder.path.string()};
+  std::filesystem::create_directories(folder.sockets(), failure);
+  if (failure) return error{errc::io, failure.value(), "create " + folder.sockets().string()};
   prepared ready;
   std::shared_ptr<const memory_cgroup> group;
   if (spec.memory_limit > 0) {
@@ -72,7 +85,8 @@ result<instance::prepared> instance::prepare(const services& with, const instanc
   }
   const int inside = ready.network ? ready.network->fd() : -1;
   const int memory_fd = ready.memory ? ready.memory->fd() : -1;
-  const start_vmm_request request{spec.id, folder.api_socket(), folder.log_file(), live, inside, memory_fd, group};
+  const start_vmm_request request{spec.id, folder.api_socket(),      folder.log_file(), live, inside, memory_fd,
+                                  group,   files_to_read(spec, live)};
   auto vmm = with.vmm.start(request, [self, owner](exit_status status) {
     run_in(self, [owner, status] { owner->when_exited(status); });  // it runs in the owner, so the owner lives
   });
@@ -106,10 +120,9 @@ void instance::wait_for_api() {
 
 void instance::load_snapshot() {
   const auto& from = *std::get<restore_spec>(spec_.from).snapshot;
-  // The VMM has inherited the memfd. By the daemon's /proc/PID/fd it could not open it where the daemon has a
-  // capability that it lacks (ptrace(2), access mode checking).
-  const auto memory =
-      live_ ? std::filesystem::path("/proc/self/fd/" + std::to_string(memory_->fd())) : from.memory_path();
+  // The memfd is the VMM's stdin. By the daemon's /proc/PID/fd it could not open it where the daemon has a capability
+  // that it lacks (ptrace(2), access mode checking).
+  const auto memory = live_ ? std::filesystem::path("/proc/self/fd/0") : from.memory_path();
   call(api_requests::load_snapshot(from.vmstate_path(), memory, live_, true, false), load_deadline,
        [this](result<api_reply> answer) {
          if (state_ == instance_state::gone || stopping_) return;
@@ -130,6 +143,7 @@ void instance::boot() {
     boot_requests_.push_back(api_requests::drive("rootfs", ask.rootfs->path, ask.rootfs->read_only, true));
   if (ask.network) boot_requests_.push_back(api_requests::network_interface("eth0", guest_tap, guest_mac));
   boot_requests_.push_back(api_requests::start());
+  if (const auto locked = vmm_->lock_sockets(); !locked) return start_failed(locked.error());
   no_base_ = "it was booted without dirty tracking";
   send_all(std::exchange(boot_requests_, {}));
 }
@@ -182,6 +196,7 @@ void instance::when_attached(result<std::unique_ptr<protected_memory>> attached)
 }
 
 void instance::resume_first() {
+  if (const auto locked = vmm_->lock_sockets(); !locked) return start_failed(locked.error());
   call(api_requests::resume(), call_deadline, [this](result<api_reply> answer) {
     if (state_ == instance_state::gone || stopping_) return;
     if (!answer) return start_failed(answer.error());

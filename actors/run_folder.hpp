@@ -1,4 +1,5 @@
-// A VM's folder below <root>/run: its sockets and its log.
+// A VM's folder below <root>/run: its log, and the folder of its sockets, which is the VMM's if it runs as another
+// user.
 #pragma once
 
 #include <filesystem>
@@ -11,8 +12,9 @@ namespace coppice {
 struct run_folder {
   std::filesystem::path path;
 
-  std::filesystem::path api_socket() const { return path / "api"; }
-  std::filesystem::path uffd_socket() const { return path / "uffd"; }
+  std::filesystem::path sockets() const { return path / "s"; }
+  std::filesystem::path api_socket() const { return sockets() / "api"; }
+  std::filesystem::path uffd_socket() const { return sockets() / "uffd"; }
   std::filesystem::path log_file() const { return path / "log"; }
 };
 

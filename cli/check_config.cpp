@@ -7,6 +7,7 @@
 #include "base/units.hpp"
 #include "cli/config_file.hpp"
 #include "cli/existing_folder.hpp"
+#include "vmm/jail.hpp"
 #include "vmm/memory_cgroup.hpp"
 
 namespace coppice {
@@ -66,6 +67,7 @@ result<void> check_settings(const daemon_settings& settings) {
   COPPICE_TRY(check_root(settings));
   COPPICE_TRY(check_audit_log(settings.audit_log));
   if (!settings.cgroup.empty()) COPPICE_TRY(memory_cgroups::check(settings.cgroup));
+  if (!settings.jailer.empty()) COPPICE_TRY(jailer::check(settings.jailer));
   if (*parse_bytes(settings.bounce_memory) < page_size) return wrong("bounce-memory: at least a page, 4K");
   return {};
 }

@@ -7,6 +7,7 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <variant>
 
 #include "actors/daemon.hpp"
@@ -19,6 +20,7 @@
 #include "cli/service_notifier.hpp"
 #include "cli/vmm_path.hpp"
 #include "metrics/metrics.hpp"
+#include "vmm/jail.hpp"
 
 namespace coppice {
 namespace {
@@ -145,6 +147,8 @@ int serve(const configuration& from, const service_environment& environment, con
   options.root = chosen.root;
   options.vmm = chosen.vmm;
   options.cgroup = chosen.cgroup;
+  options.jailer = chosen.jailer;
+  options.jail_first_uid = chosen.jail_first_uid;
   options.engine.rates = rates_of(chosen);
   options.limits = chosen.limits;
   options.engine.bounce_bytes = *parse_bytes(chosen.bounce_memory);
@@ -196,6 +200,8 @@ int check(const daemon_settings& chosen) {
 }
 
 int run(int argc, char** argv) {
+  // Not for people: the daemon starts itself so, once.
+  if (argc == 3 && std::string_view(argv[1]) == "--guard-jails") return guard_jails(argv[2]) ? 0 : 1;
   auto parsed = parse_daemon_settings(argc, argv, std::cout, std::cerr);
   if (const int* code = std::get_if<int>(&parsed)) return *code;
   auto chosen = std::get<daemon_settings>(std::move(parsed));

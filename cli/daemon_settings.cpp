@@ -90,6 +90,12 @@ void add_options(CLI::App& app, daemon_settings& chosen) {
   app.add_option(
       "--cgroup", chosen.cgroup,
       "Folder of a cgroup v2 that is the daemon's to divide: sandboxes with a memory limit get a group in it");
+  app.add_option("--jailer", chosen.jailer,
+                 "Firecracker's jailer: each VMM runs in a chroot of its own as a user of its own; needs root");
+  app.add_option("--jail-first-uid", chosen.jail_first_uid,
+                 "With --jailer: VMMs are users and groups from this number on, which nobody else has")
+      ->capture_default_str()
+      ->check(CLI::Range(1U, 4'000'000'000U));
   app.add_option("--log-level", chosen.log_level, "What is logged to stderr")
       ->capture_default_str()
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "err"}));

@@ -25,9 +25,11 @@ struct daemon_settings {
   std::string bounce_memory = "256M";
   daemon_limits limits;
   client_limits clients;
-  std::string cgroup;      // empty: none
-  std::string token_file;  // empty: no tokens
-  tls_files tls;           // empty: no TLS
+  std::string cgroup;                       // empty: none
+  std::string jailer;                       // empty: VMMs run as the daemon's user
+  unsigned jail_first_uid = 1'900'000'000;  // systemd's list of users and groups has nothing there
+  std::string token_file;                   // empty: no tokens
+  tls_files tls;                            // empty: no TLS
   bool insecure_listen = false;
   std::string audit_log;  // empty: none
   std::uint64_t audit_log_bytes = 64 * mib;

@@ -16,6 +16,9 @@ class disk_store final : public snapshot_store {
   disk_store(std::shared_ptr<store_state> state, std::vector<std::string> removed, std::vector<std::string> unreadable)
       : state_(std::move(state)), removed_at_open_(std::move(removed)), unreadable_at_open_(std::move(unreadable)) {}
 
+  const std::filesystem::path& vmstate_folder() const noexcept override {
+    return state_->vmstates.empty() ? state_->snapshots : state_->vmstates;
+  }
   const std::vector<std::string>& removed_at_open() const noexcept override { return removed_at_open_; }
   const std::vector<std::string>& unreadable_at_open() const noexcept override { return unreadable_at_open_; }
   result<std::unique_ptr<staged_snapshot>> reserve(const std::string& tag, std::uint64_t memory_bytes) override;

@@ -13,6 +13,17 @@
 
 namespace coppice {
 
+namespace {
+
+// A published file never changes. Who gets to it may read it, whatever the umask: VMMs of other users do, by mounts of
+// single files; the folders, whose mode the umask says, keep others away.
+result<void> make_read_only(const std::filesystem::path& file) {
+  if (::chmod(file.c_str(), 0444) != 0) return errno_error("make " + file.string() + " read-only");
+  return {};
+}
+
+}  // namespace
+
 disk_staging::~disk_staging() {
   // Content first, then the name: whoever reserves the tag next finds nothing in the way.
   for (const auto& path : {directory(), vmstate_path()}) {
@@ -43,6 +54,7 @@ result<void> disk_staging::publish_files(snapshot_record& record) {
   COPPICE_TRY(at_step(store_step::publish_begun));
   COPPICE_TRY(move_vmstate_in(record));
   COPPICE_TRY(at_step(store_step::vmstate_copied));
+  for (const auto& file : {directory() / "vmstate", memory_path()}) COPPICE_TRY(make_read_only(file));
   COPPICE_TRY(sync_file(directory() / "vmstate"));
   COPPICE_TRY(sync_file(memory_path()));
   COPPICE_TRY(at_step(store_step::data_synced));

@@ -79,6 +79,8 @@ class snapshot_store {
   static result<std::unique_ptr<snapshot_store>> open(const store_options& options);
   virtual ~snapshot_store() = default;
 
+  // The folder that vmstates are staged in: on tmpfs, if there is one.
+  virtual const std::filesystem::path& vmstate_folder() const noexcept = 0;
   virtual const std::vector<std::string>& removed_at_open() const noexcept = 0;  // what was cleaned up, for the log
   virtual const std::vector<std::string>& unreadable_at_open()
       const noexcept = 0;  // snapshots whose manifest is damaged: left alone, not listed

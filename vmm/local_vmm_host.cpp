@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,8 +30,12 @@ struct host_threads {
 
 class local_vmm final : public running_vmm {
  public:
-  local_vmm(host_threads threads, child_process child, const start_vmm_request& request)
-      : threads_(std::move(threads)), group_(request.memory_group), pid_(child.pid()), child_(std::move(child)) {
+  local_vmm(host_threads threads, child_process child, const start_vmm_request& request, std::unique_ptr<jail> inside)
+      : threads_(std::move(threads)),
+        group_(request.memory_group),
+        jail_(std::move(inside)),
+        pid_(child.pid()),
+        child_(std::move(child)) {
     api_.emplace(threads_.io, request.api_socket);
   }
 
@@ -61,6 +66,11 @@ class local_vmm final : public running_vmm {
     if (child_) child_->kill();
   }
 
+  result<write_grant> let_write(const std::filesystem::path& file) override {
+    return jail_ ? jail_->let_write(file) : running_vmm::let_write(file);
+  }
+  result<void> lock_sockets() override { return jail_ ? jail_->lock_sockets() : running_vmm::lock_sockets(); }
+
  private:
   // On the loop's thread, once: the pidfd became readable.
   void reap(const vmm_host::exit_callback& on_exit) {
@@ -83,6 +93,7 @@ class local_vmm final : public running_vmm {
 
   host_threads threads_;
   const std::shared_ptr<const memory_cgroup> group_;  // outlives the child
+  const std::unique_ptr<jail> jail_;                  // the same; null: none
   const pid_t pid_;
   std::mutex mutex_;  // guards child_ against kill()
   std::optional<child_process> child_;
@@ -97,6 +108,14 @@ std::string to_instance_id(std::string id) {
   return id.empty() ? "vm" : id.substr(0, 64);
 }
 
+// A jailed VMM, whose the folder is, may connect only to what is its own. Best effort: without, it says that it can't.
+void give_to_owner_of_folder(const std::filesystem::path& socket) {
+  struct stat folder {};
+  if (::stat(socket.parent_path().c_str(), &folder) == 0) {
+    [[maybe_unused]] const auto given = ::lchown(socket.c_str(), folder.st_uid, folder.st_gid);
+  }
+}
+
 class local_vmm_host final : public vmm_host {
  public:
   local_vmm_host(vmm_host_options options, host_threads threads)
@@ -108,18 +127,26 @@ class local_vmm_host final : public vmm_host {
   result<std::unique_ptr<running_vmm>> start(const start_vmm_request& request, exit_callback on_exit) override {
     COPPICE_TRY(check_socket_path(request.api_socket));
     ::unlink(request.api_socket.c_str());  // Firecracker refuses to start where a file is
+    const auto id = to_instance_id(request.id);
     process_spec spec{options_.binary,   options_.extra_args,
                       request.log_file,  request.network_namespace,
                       request.memory_fd, request.memory_group ? request.memory_group->procs_fd() : -1};
-    for (const auto& argument :
-         {std::string("--api-sock"), request.api_socket.string(), std::string("--id"), to_instance_id(request.id)})
-      spec.arguments.push_back(argument);
+    spec.arguments.insert(spec.arguments.end(), {"--api-sock", request.api_socket.string()});
     if (request.live) spec.arguments.emplace_back("--no-seccomp");  // its filter has no userfaultfd(2)
+    std::unique_ptr<jail> inside;
+    if (options_.jails) {
+      auto made = options_.jails->make(id, request);
+      if (!made) return std::move(made).error();
+      inside = *std::move(made);
+      spec = inside->inside(std::move(spec));
+    } else {
+      spec.arguments.insert(spec.arguments.end(), {"--id", id});
+    }
 
     std::optional<result<child_process>> child;
     threads_.spawner->run_sync([&] { child.emplace(spawn_process(spec)); });
     if (!*child) return std::move(*child).error();
-    auto vmm = std::make_unique<local_vmm>(threads_, std::move(**child), request);
+    auto vmm = std::make_unique<local_vmm>(threads_, std::move(**child), request, std::move(inside));
     COPPICE_TRY(vmm->watch_exit(std::move(on_exit)));
     return std::unique_ptr<running_vmm>(std::move(vmm));
   }
@@ -127,6 +154,7 @@ class local_vmm_host final : public vmm_host {
   void receive_uffd(const std::filesystem::path& socket, std::chrono::milliseconds deadline,
                     uffd_callback done) override {
     receiver_.receive(socket, deadline, std::move(done));
+    if (options_.jails) give_to_owner_of_folder(socket);
   }
 
  private:

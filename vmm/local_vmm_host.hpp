@@ -8,6 +8,7 @@
 
 #include "base/result.hpp"
 #include "vmm/event_loop.hpp"
+#include "vmm/jail.hpp"
 #include "vmm/vmm_host.hpp"
 
 namespace coppice {
@@ -17,6 +18,7 @@ struct vmm_host_options {
   std::filesystem::path runtime_dir;      // exists; on tmpfs if possible; short (socket paths have 107 bytes)
   std::vector<std::string> extra_args;    // passed to every VMM before our own
   std::shared_ptr<event_loop> loop = {};  // where callbacks run; null: one of the host's own
+  std::shared_ptr<jailer> jails = {};     // null: VMMs run as the daemon's user, and see what it sees
 };
 
 // Checks the binary, starts it once below `runtime_dir` and asks what it can do. Blocks for that (some 20 ms). A VMM

@@ -69,10 +69,9 @@ result<void> load_image_inside(const memory_cgroup& group, const std::filesystem
   if (!file) return file.error();
   COPPICE_TRY(check_size(file->get(), memory));
   process_spec copy{"/bin/dd",
-                    {"if=" + image.string(), "of=/proc/self/fd/" + std::to_string(memory.fd()), "bs=64K",
-                     "conv=sparse,notrunc", "status=none"},
+                    {"if=" + image.string(), "of=/proc/self/fd/0", "bs=64K", "conv=sparse,notrunc", "status=none"},
                     log};
-  copy.inherited_fd = memory.fd();
+  copy.stdin_fd = memory.fd();
   copy.cgroup_procs = group.procs_fd();
   auto child = spawn_process(copy);
   if (!child) return std::move(child).error();

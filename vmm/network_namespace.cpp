@@ -59,7 +59,7 @@ result<void> bring_up(int control, const char* interface) {
   return {};
 }
 
-// A tap that stays when its descriptor is closed, and that the VMM's user may open.
+// A tap that stays when its descriptor is closed. It has no owner, so whoever is in the namespace may open it: the VMM.
 result<void> add_tap() {
   const unique_fd tun(::open("/dev/net/tun", O_RDWR | O_CLOEXEC));
   if (!tun && errno == ENOENT)
@@ -68,7 +68,6 @@ result<void> add_tap() {
   auto request = request_for(guest_tap);
   request.ifr_flags = IFF_TAP | IFF_NO_PI;
   if (::ioctl(tun.get(), TUNSETIFF, &request) != 0) return failed("create a tap");
-  if (::ioctl(tun.get(), TUNSETOWNER, static_cast<unsigned long>(::geteuid())) != 0) return failed("own a tap");
   if (::ioctl(tun.get(), TUNSETPERSIST, 1UL) != 0) return failed("keep a tap");
   return {};
 }

@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
+#include <linux/securebits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -13,6 +15,8 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
+#include <span>
 
 #include "base/file.hpp"
 #include "base/log.hpp"
@@ -22,23 +26,53 @@ extern char** environ;
 namespace coppice {
 namespace {
 
+struct planned_mount {
+  const char* source;  // null: a procfs
+  const char* target;
+  unsigned long flags;
+};
+
 // What the child needs, all of it made before the fork: the child shares our memory and must not allocate.
 struct child_plan {
   const char* binary;
   char* const* argv;
-  int null_fd;
+  int stdin_fd;
   int log_fd;
   int error_fd;  // CLOEXEC: closed by a successful exec
   pid_t parent;
   int network_namespace;  // -1: the parent's
-  int inherited_fd;       // -1: none
   int cgroup_procs;       // -1: the parent's
+  std::span<const planned_mount> mounts;
+  bool keep_privileges;
 };
 
 [[noreturn]] void give_up(const child_plan& plan) {
   const int reason = errno;
   [[maybe_unused]] const auto written = ::write(plan.error_fd, &reason, sizeof reason);
   ::_exit(127);
+}
+
+// Changes the view of the file system, of the child alone.
+void mount_all(const child_plan& plan) {
+  if (plan.mounts.empty()) return;
+  if (::unshare(CLONE_NEWNS) != 0) give_up(plan);
+  // First of all: what is mounted below must not appear in the parent's view, where it could be removed as a folder.
+  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) give_up(plan);
+  for (const auto& each : plan.mounts) {
+    if (each.source == nullptr) {
+      if (::mount("proc", each.target, "proc", each.flags, "subset=pid,hidepid=invisible") != 0) give_up(plan);
+      continue;
+    }
+    if (::mount(each.source, each.target, nullptr, MS_BIND, nullptr) != 0) give_up(plan);
+    if (::mount(nullptr, each.target, nullptr, MS_BIND | MS_REMOUNT | each.flags, nullptr) != 0) give_up(plan);
+  }
+}
+
+// What coppiced may do is not for its VMMs. Each step fails for who has nothing to give up: fine.
+void drop_privileges() {
+  ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+  // Root's exec gives no capabilities any more (capabilities(7), securebits).
+  ::prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED, 0, 0, 0);
 }
 
 // Runs in the child between vfork and exec: system calls only.
@@ -51,14 +85,12 @@ struct child_plan {
   if (plan.cgroup_procs >= 0 && ::write(plan.cgroup_procs, "0", 1) < 0)
     give_up(plan);  // first: memory counts from here
   if (::setsid() < 0) give_up(plan);
-  if (::dup2(plan.null_fd, 0) < 0 || ::dup2(plan.log_fd, 1) < 0 || ::dup2(plan.log_fd, 2) < 0) give_up(plan);
+  if (::dup2(plan.stdin_fd, 0) < 0 || ::dup2(plan.log_fd, 1) < 0 || ::dup2(plan.log_fd, 2) < 0) give_up(plan);
   // By system call: the wrapper came with glibc 2.34 only. Closed at exec, so that the error pipe works up to then.
   if (::syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) != 0) give_up(plan);
-  if (plan.inherited_fd >= 0 && ::fcntl(plan.inherited_fd, F_SETFD, 0) != 0) give_up(plan);
   if (plan.network_namespace >= 0 && ::setns(plan.network_namespace, CLONE_NEWNET) != 0) give_up(plan);
-  // What coppiced needs for network namespaces is not for its VMMs. Fails if it isn't there: fine.
-  ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, CAP_SYS_ADMIN, 0, 0);
-  ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, CAP_NET_ADMIN, 0, 0);
+  mount_all(plan);
+  if (!plan.keep_privileges) drop_privileges();
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) give_up(plan);
   sigset_t none;
   ::sigemptyset(&none);
@@ -76,17 +108,27 @@ pid_t fork_child(const child_plan& plan) {
 }
 
 // A copy of `fd` that is none of 0, 1, 2, which the child overwrites.
-result<unique_fd> above_stdio(result<unique_fd> fd) {
-  if (!fd || fd->get() > 2) return fd;
-  unique_fd copy(::fcntl(fd->get(), F_DUPFD_CLOEXEC, 3));
+result<unique_fd> duplicate_above_stdio(int fd) {
+  unique_fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
   if (!copy) return errno_error("duplicate a descriptor");
   return copy;
+}
+
+result<unique_fd> above_stdio(result<unique_fd> fd) {
+  if (!fd || fd->get() > 2) return fd;
+  return duplicate_above_stdio(fd->get());
 }
 
 result<unique_fd> open_above_stdio(const std::filesystem::path& path, int flags) {
   unique_fd fd(::open(path.c_str(), flags | O_CLOEXEC, 0644));
   if (!fd) return errno_error("open " + path.string());
   return above_stdio(std::move(fd));
+}
+
+planned_mount to_plan(const private_mount& wanted) {
+  constexpr unsigned long nothing_special = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+  return {wanted.source.empty() ? nullptr : wanted.source.c_str(), wanted.target.c_str(),
+          wanted.writable ? nothing_special : nothing_special | MS_RDONLY};
 }
 
 class blocked_signals {
@@ -134,8 +176,8 @@ void let_it_go_first(pid_t pid) {
 }  // namespace
 
 result<child_process> spawn_process(const process_spec& spec) {
-  auto null_fd = open_above_stdio("/dev/null", O_RDONLY);
-  if (!null_fd) return std::move(null_fd).error();
+  auto stdin_fd = spec.stdin_fd < 0 ? open_above_stdio("/dev/null", O_RDONLY) : duplicate_above_stdio(spec.stdin_fd);
+  if (!stdin_fd) return std::move(stdin_fd).error();
   auto log_fd = open_above_stdio(spec.log_file, O_WRONLY | O_APPEND | O_CREAT);
   if (!log_fd) {  // "not_found" is the binary's: a missing log folder is something else
     return error{errc::io, log_fd.error().sys_errno, log_fd.error().context + " for the process's output"};
@@ -153,9 +195,12 @@ result<child_process> spawn_process(const process_spec& spec) {
   std::transform(strings.begin(), strings.end(), std::back_inserter(argv), [](auto& text) { return text.data(); });
   argv.push_back(nullptr);
 
-  const child_plan plan{binary.c_str(),         argv.data(),       null_fd->get(),
-                        log_fd->get(),          write_end->get(),  ::getpid(),
-                        spec.network_namespace, spec.inherited_fd, spec.cgroup_procs};
+  std::vector<planned_mount> mounts;
+  std::transform(spec.mounts.begin(), spec.mounts.end(), std::back_inserter(mounts), to_plan);
+
+  const child_plan plan{binary.c_str(),   argv.data(),         stdin_fd->get(),        log_fd->get(),
+                        write_end->get(), ::getpid(),          spec.network_namespace, spec.cgroup_procs,
+                        mounts,           spec.keep_privileges};
   pid_t pid = -1;
   int fork_errno = 0;
   {

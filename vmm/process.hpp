@@ -15,13 +15,22 @@
 
 namespace coppice {
 
+// A mount that only the process sees, and what it starts.
+struct private_mount {
+  std::filesystem::path source;  // a file or folder; empty: a procfs that shows nothing but processes
+  std::filesystem::path target;  // exists, and is a folder if the source is one
+  bool writable = false;
+};
+
 struct process_spec {
-  std::filesystem::path binary;        // run as it is: no search in PATH
-  std::vector<std::string> arguments;  // without argv[0]
-  std::filesystem::path log_file;      // receives stdout and stderr, appended; created if missing
-  int network_namespace = -1;          // to run in (a descriptor); -1: ours
-  int inherited_fd = -1;               // stays open, with the same number; -1: none
-  int cgroup_procs = -1;               // cgroup.procs of the cgroup v2 to run in (a descriptor); -1: ours
+  std::filesystem::path binary;            // run as it is: no search in PATH
+  std::vector<std::string> arguments;      // without argv[0]
+  std::filesystem::path log_file;          // receives stdout and stderr, appended; created if missing
+  int network_namespace = -1;              // to run in (a descriptor); -1: ours
+  int stdin_fd = -1;                       // its standard input; -1: /dev/null
+  int cgroup_procs = -1;                   // cgroup.procs of the cgroup v2 to run in (a descriptor); -1: ours
+  std::vector<private_mount> mounts = {};  // in this order; needs CAP_SYS_ADMIN
+  bool keep_privileges = false;            // what root may do; else nothing, root or not
 };
 
 // One child; when memory runs out, the kernel takes it before us. Move-only; the destructor kills and reaps it. One
@@ -44,10 +53,10 @@ class child_process {
   unique_fd pidfd_;  // empty once reaped or moved from
 };
 
-// Runs `spec` in a session of its own with stdin from /dev/null, default signal handling, nothing blocked, no
-// descriptor open but `inherited_fd`, and unable to gain privileges (PR_SET_NO_NEW_PRIVS) or to inherit those that only
-// the daemon needs. The process gets SIGKILL when the *thread* that called this ends (PR_SET_PDEATHSIG): call it from
-// one that lives as long as the child may. Returns after the exec. Errors: not_found (no such binary), io.
+// Runs `spec` in a session of its own with default signal handling, nothing blocked, no descriptor open but stdin,
+// stdout and stderr, without capabilities unless `keep_privileges`, and unable to gain any (PR_SET_NO_NEW_PRIVS). The
+// process gets SIGKILL when the *thread* that called this ends (PR_SET_PDEATHSIG; not if it changes its user): call it
+// from one that lives as long as the child may. Returns after the exec. Errors: not_found (no such binary), io.
 result<child_process> spawn_process(const process_spec& spec);
 
 }  // namespace coppice

@@ -38,6 +38,12 @@ struct exit_status {
   std::string describe() const;  // "exit code 1", "signal 9 (Killed)", "..., over its memory limit"
 };
 
+// A file that a VMM may write, until this is gone.
+struct write_grant {
+  std::filesystem::path path;  // what the VMM is to be told
+  std::shared_ptr<const void> hold;
+};
+
 // One running VMM process. Owned by its instance actor; thread-safe. The destructor kills and reaps the process.
 class running_vmm {
  public:
@@ -46,16 +52,21 @@ class running_vmm {
   virtual api_channel& api() noexcept = 0;
   // SIGKILL. Idempotent; the exit is reported by on_exit as always.
   virtual void kill() noexcept = 0;
+  // Lets the VMM write `file`, which is created if absent. Errors: io.
+  virtual result<write_grant> let_write(const std::filesystem::path& file) { return write_grant{file, nullptr}; }
+  // From here on the VMM can't put anything else in the place of its sockets. Called before a guest runs. Errors: io.
+  virtual result<void> lock_sockets() { return {}; }
 };
 
 struct start_vmm_request {
   std::string id;                    // for logs and the process's --id
-  std::filesystem::path api_socket;  // created by the VMM; a left-over file is removed first
+  std::filesystem::path api_socket;  // created by the VMM; a left-over file is removed first. Its folder is the VM's
   std::filesystem::path log_file;    // receives stdout and stderr, appended
   bool live = false;                 // will be asked for uffd/wp (a Firecracker then runs with --no-seccomp)
   int network_namespace = -1;        // to run in (a descriptor); -1: the daemon's
-  int memory_fd = -1;                // the VMM gets it with the same number, as /proc/self/fd/NUMBER; -1: none
+  int memory_fd = -1;                // the VMM gets it as its standard input, /proc/self/fd/0; -1: none
   std::shared_ptr<const memory_cgroup> memory_group = {};  // to run in; none: the daemon's
+  std::vector<std::filesystem::path> readable = {};        // files that the VMM will be told to read
 };
 
 class vmm_host {

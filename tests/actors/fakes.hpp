@@ -252,7 +252,8 @@ class fake_host final : public vmm_host {
     return std::unique_ptr<running_vmm>(std::move(vmm));
   }
   void receive_uffd(const std::filesystem::path& socket, std::chrono::milliseconds, uffd_callback done) override {
-    with_->handovers[socket.parent_path().filename()] = std::move(done);  // each VM has a folder of its name
+    with_->handovers[socket.parent_path().parent_path().filename()] =
+        std::move(done);  // each VM has a folder of its name
   }
   vmm_capabilities can;
   unsigned starts_until_failure = 0;
@@ -280,6 +281,7 @@ class fake_store final : public snapshot_store {
     records_[tag] = std::make_shared<const snapshot_record>(record);
   }
 
+  const std::filesystem::path& vmstate_folder() const noexcept override { return folder_.path(); }
   const std::vector<std::string>& removed_at_open() const noexcept override { return none_; }
   const std::vector<std::string>& unreadable_at_open() const noexcept override { return none_; }
   result<std::unique_ptr<staged_snapshot>> reserve(const std::string& tag, std::uint64_t bytes) override;

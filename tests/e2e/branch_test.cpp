@@ -10,11 +10,12 @@
 namespace coppice::e2e {
 namespace {
 
-// Which VMM: coppice-vmm, or the real Firecracker that an environment variable names.
+// Which VMM: coppice-vmm, or the real Firecracker that an environment variable names; and whether it is jailed.
 struct vmm_choice {
   std::string name;
   const char* variable;  // nullptr: coppice-vmm
   bool live;
+  bool jailed = false;  // with a Firecracker by the jailer that COPPICE_JAILER names
 };
 
 class branch_e2e : public ::testing::TestWithParam<vmm_choice> {
@@ -22,12 +23,18 @@ class branch_e2e : public ::testing::TestWithParam<vmm_choice> {
   void SetUp() override {
     if (::access("/dev/kvm", R_OK | W_OK) != 0) GTEST_SKIP() << "no /dev/kvm";
     std::filesystem::path vmm = coppice_vmm;
+    std::string jailer = stand_in_jailer;
     if (GetParam().variable != nullptr) {
       const char* const path = std::getenv(GetParam().variable);
       if (path == nullptr) GTEST_SKIP() << "set " << GetParam().variable << " to the path of a Firecracker to run this";
       vmm = path;
+      const char* const its_jailer = std::getenv("COPPICE_JAILER");
+      if (GetParam().jailed && its_jailer == nullptr) GTEST_SKIP() << "set COPPICE_JAILER to the path of its jailer";
+      if (GetParam().jailed) jailer = its_jailer;
     }
-    daemon_ = std::make_unique<daemon>(vmm);
+    if (GetParam().jailed && ::geteuid() != 0) GTEST_SKIP() << "jails need root";
+    daemon_ = std::make_unique<daemon>(
+        vmm, GetParam().jailed ? std::vector<std::string>{"--jailer", jailer} : std::vector<std::string>{});
     ASSERT_TRUE(daemon_->up()) << daemon_->process().output();
     parent_ = daemon_->start_parent();
     ASSERT_FALSE(parent_.empty()) << daemon_->process().output();
@@ -132,11 +139,14 @@ TEST_P(branch_e2e, children_of_a_snapshot_with_a_network_live_in_a_namespace_eac
   EXPECT_TRUE(api.post("/v1/sandboxes", {{"snapshot_tag", "net-branch"}, {"per_child_netns", true}}));
 }
 
-INSTANTIATE_TEST_SUITE_P(vmm, branch_e2e,
-                         ::testing::Values(vmm_choice{"coppice_vmm", nullptr, true},
-                                           vmm_choice{"firecracker", "COPPICE_FIRECRACKER", true},
-                                           vmm_choice{"firecracker_stock", "COPPICE_FIRECRACKER_STOCK", false}),
-                         [](const auto& each) { return each.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    vmm, branch_e2e,
+    ::testing::Values(vmm_choice{"coppice_vmm", nullptr, true}, vmm_choice{"coppice_vmm_jailed", nullptr, true, true},
+                      vmm_choice{"firecracker", "COPPICE_FIRECRACKER", true},
+                      vmm_choice{"firecracker_jailed", "COPPICE_FIRECRACKER", true, true},
+                      vmm_choice{"firecracker_stock", "COPPICE_FIRECRACKER_STOCK", false},
+                      vmm_choice{"firecracker_stock_jailed", "COPPICE_FIRECRACKER_STOCK", false, true}),
+    [](const auto& each) { return each.param.name; });
 
 }  // namespace
 }  // namespace coppice::e2e

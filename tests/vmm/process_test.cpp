@@ -85,19 +85,59 @@ TEST_F(process_test, when_memory_runs_out_a_child_goes_before_its_parent) {
   EXPECT_EQ(score_of(std::to_string(child->pid())), std::min(1000, score_of("self") + 900));
 }
 
-TEST_F(process_test, one_descriptor_may_be_inherited_with_its_number) {
+TEST_F(process_test, one_descriptor_may_be_given_as_its_stdin) {
   int ends[2];
   ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
   const unique_fd read_end(ends[0]);
   const unique_fd write_end(ends[1]);
   process_spec spec{VMM_TEST_CHILD, {"report"}, log};
-  spec.inherited_fd = write_end.get();
+  spec.stdin_fd = write_end.get();
   auto child = spawn_process(spec);
   ASSERT_TRUE(child) << child.error().message();
   ASSERT_TRUE(*child->wait(30s));
-  EXPECT_THAT(logged(), HasSubstr("fd " + std::to_string(write_end.get()) + " pipe:"));
-  EXPECT_THAT(logged(), Not(HasSubstr("fd " + std::to_string(read_end.get()) + " pipe:")));
+  EXPECT_THAT(logged(), HasSubstr("fd 0 pipe:"));
+  EXPECT_THAT(logged(), Not(HasSubstr("fd 3")));
   EXPECT_NE(::fcntl(write_end.get(), F_GETFD) & FD_CLOEXEC, 0) << "ours is as it was";
+}
+
+TEST_F(process_test, it_has_no_capabilities_even_if_we_have_them) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root has some";
+  run({"report"});
+  EXPECT_THAT(logged(), HasSubstr("CapPrm:\t0000000000000000"));
+  EXPECT_THAT(logged(), HasSubstr("CapEff:\t0000000000000000"));
+}
+
+TEST_F(process_test, it_may_keep_what_root_may_do) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root may do more";
+  process_spec spec{VMM_TEST_CHILD, {"report"}, log};
+  spec.keep_privileges = true;
+  auto child = spawn_process(spec);
+  ASSERT_TRUE(child) << child.error().message();
+  ASSERT_TRUE(*child->wait(30s));
+  EXPECT_THAT(logged(), Not(HasSubstr("CapEff:\t0000000000000000")));
+}
+
+TEST_F(process_test, mounts_are_seen_by_the_process_alone_and_files_can_only_be_read) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  const auto file = dir.path() / "file";
+  const auto shown = dir.path() / "shown";
+  ASSERT_TRUE(write_text_file(file, "text"));
+  ASSERT_TRUE(write_text_file(shown, ""));
+  process_spec spec{VMM_TEST_CHILD, {"open", shown.string()}, log};
+  spec.mounts = {{file, shown}};
+  spec.keep_privileges = true;
+  auto child = spawn_process(spec);
+  ASSERT_TRUE(child) << child.error().message();
+  ASSERT_TRUE(*child->wait(30s));
+  EXPECT_THAT(logged(), HasSubstr("it holds: text\nto write: Read-only file system\n"));
+  EXPECT_EQ(read_text_file(shown).value(), "") << "nothing is mounted outside";
+}
+
+TEST_F(process_test, a_mount_that_fails_ends_the_start) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  process_spec spec{VMM_TEST_CHILD, {"report"}, log};
+  spec.mounts = {{dir.path() / "none", dir.path() / "none either"}};
+  EXPECT_FALSE(spawn_process(spec));
 }
 
 TEST_F(process_test, the_log_is_appended_to) {

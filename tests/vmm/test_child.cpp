@@ -1,9 +1,13 @@
 // The processes that the tests start: `vmm_test_child <role> ...`.
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -32,7 +36,21 @@ int report() {
   std::cout << "own session " << (getsid(0) == getpid()) << std::endl;
   std::cout << "no new privileges " << prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) << std::endl;
   std::cout << "network " << std::filesystem::read_symlink("/proc/self/ns/net").string() << std::endl;
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("Cap")) std::cout << line << std::endl;
+  }
   std::cerr << "on stderr" << std::endl;
+  return 0;
+}
+
+// Says what the file holds, and whether it can be written.
+int open(const char* path) {
+  std::string text;
+  std::ifstream(path) >> text;
+  std::cout << "it holds: " << text << std::endl;
+  const int fd = ::open(path, O_WRONLY);
+  std::cout << "to write: " << (fd >= 0 ? "yes" : std::strerror(errno)) << std::endl;
   return 0;
 }
 
@@ -92,6 +110,7 @@ int run(int argc, char** argv) {
   if (role == "hang") hang();
   if (role == "fill") return fill(std::stoull(argv[2]));
   if (role == "report") return report();
+  if (role == "open") return open(argv[2]);
   if (role == "parent") return parent(argv[0], argv[2]);
   if (role == "vmm") return vmm(argc, argv);
   std::cerr << "no such role: " << role << std::endl;
