@@ -1,5 +1,5 @@
-// The engine under one guest that writes at full speed: every image is of its instant, and the guest is never left
-// waiting.
+// The engine under one guest that writes at full speed, with one vCPU or several: every image is of its instant, and
+// the guest is never left waiting.
 #include "tests/copy_engine/engine_fixture.hpp"
 #include "tests/support/stuck_disk.hpp"
 
@@ -7,7 +7,7 @@ namespace coppice {
 namespace {
 
 TEST_F(copy_engine_test, an_image_is_of_one_instant_while_the_guest_writes) {
-  START_OR_SKIP(8192);
+  START_OR_SKIP({.pages = 8192, .writers = 2});
   for (int i = 0; i < 10; ++i) {
     auto made = branch("image" + std::to_string(i));
     expect_perfect(made);
@@ -25,13 +25,13 @@ TEST_F(copy_engine_test, an_engine_may_be_ended_as_soon_as_it_is_made) {
 }
 
 TEST_F(copy_engine_test, two_memory_regions_make_one_image) {
-  START_OR_SKIP(4100, 1000);  // a block lies in both, and the last one is short
+  START_OR_SKIP({.pages = 4100, .split = 1000, .writers = 2});  // a block lies in both, and the last one is short
   auto made = branch("image");
   expect_perfect(made);
 }
 
 TEST_F(copy_engine_test, overlapping_branches_of_one_guest_each_have_their_own_instant) {
-  START_OR_SKIP(8192);
+  START_OR_SKIP({.pages = 8192, .writers = 3});
   for (int round = 0; round < 4; ++round) {
     std::vector<running_branch> branches;
     for (int i = 0; i < 4; ++i) branches.push_back(branch("image" + std::to_string(i)));
@@ -41,7 +41,7 @@ TEST_F(copy_engine_test, overlapping_branches_of_one_guest_each_have_their_own_i
 }
 
 TEST_F(copy_engine_test, a_small_bounce_pool_delays_faults_but_no_page_is_wrong) {
-  START_OR_SKIP(8192, 0, {.bounce_bytes = 4 * page_size, .longest_deferral = patience});
+  START_OR_SKIP({.pages = 8192, .writers = 4}, {.bounce_bytes = 4 * page_size, .longest_deferral = patience});
   for (int i = 0; i < 5; ++i) {
     auto made = branch("image" + std::to_string(i));
     expect_perfect(made);
@@ -51,7 +51,7 @@ TEST_F(copy_engine_test, a_small_bounce_pool_delays_faults_but_no_page_is_wrong)
 }
 
 TEST_F(copy_engine_test, an_aborted_branch_leaves_the_guest_unprotected_at_every_stage) {
-  START_OR_SKIP(8192);
+  START_OR_SKIP({.pages = 8192, .writers = 2});
   for (int stage = 0; stage < 4; ++stage) {
     auto session = *memory->begin();
     if (stage >= 1) {
@@ -84,7 +84,7 @@ TEST_F(copy_engine_test, an_aborted_branch_leaves_the_guest_unprotected_at_every
 }
 
 TEST_F(copy_engine_test, a_full_disk_fails_the_branch_and_frees_the_guest) {
-  START_OR_SKIP(8192);
+  START_OR_SKIP({.pages = 8192});
   unique_fd full(::open("/dev/full", O_RDWR | O_CLOEXEC));
   auto made = branch("unused", std::move(full));
   ASSERT_EQ(made.outcome.wait_for(patience), std::future_status::ready);
@@ -99,7 +99,7 @@ TEST_F(copy_engine_test, a_full_disk_fails_the_branch_and_frees_the_guest) {
 
 TEST_F(copy_engine_test, a_stuck_disk_holds_up_the_copy_and_not_the_guest) {
   stuck_disk disk(8192 * page_size);
-  START_OR_SKIP(8192);
+  START_OR_SKIP({.pages = 8192});
   if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
   auto made = branch("unused", *open_file(disk.file(), O_RDWR));
   ASSERT_TRUE(disk.wait_for_stuck_write());
@@ -109,12 +109,12 @@ TEST_F(copy_engine_test, a_stuck_disk_holds_up_the_copy_and_not_the_guest) {
   ASSERT_EQ(made.outcome.wait_for(patience), std::future_status::ready);
   auto outcome = made.outcome.get();
   ASSERT_TRUE(outcome) << outcome.error().message();
-  EXPECT_EQ(vm->count_bad_pages(disk.content(), made.step), 0U);
+  EXPECT_EQ(vm->count_bad_pages(disk.content(), made.instant), 0U);
 }
 
 TEST_F(copy_engine_test, a_disk_that_the_guest_would_have_to_wait_for_costs_the_branch_and_not_the_guest) {
   stuck_disk disk(8192 * page_size);
-  START_OR_SKIP(8192, 0, {.bounce_bytes = 4 * page_size, .longest_deferral = std::chrono::milliseconds(20)});
+  START_OR_SKIP({.pages = 8192}, {.bounce_bytes = 4 * page_size, .longest_deferral = std::chrono::milliseconds(20)});
   if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
   auto made = branch("unused", *open_file(disk.file(), O_RDWR));
   ASSERT_TRUE(disk.wait_for_stuck_write());
@@ -138,7 +138,7 @@ TEST_F(copy_engine_test, a_disk_that_the_guest_would_have_to_wait_for_costs_the_
 // At a byte a second the copy gets no further than its first MiB.
 TEST_F(copy_engine_test, what_the_guest_wrote_to_is_copied_first_and_then_faults_once_and_not_page_by_page) {
   constexpr std::size_t pages = 4096, busy = mib / page_size;
-  START_OR_SKIP(pages, 0, {.rates = {.branch_bytes_per_second = 1}}, busy);
+  START_OR_SKIP({.pages = pages, .busy = busy}, {.rates = {.branch_bytes_per_second = 1}});
   while (vm->steps() < 20 * busy) ASSERT_TRUE(vm->runs());  // every busy page is written
   std::memset(vm->memory()->data(), 1, (pages - busy) * page_size);
   auto made = prearmed_branch("image");
@@ -159,14 +159,14 @@ TEST_F(copy_engine_test, what_the_guest_wrote_to_is_copied_first_and_then_faults
 }
 
 TEST_F(copy_engine_test, a_limit_of_a_branch_is_kept_and_no_page_is_wrong) {
-  START_OR_SKIP(8192, 0, {.rates = {.branch_bytes_per_second = 64 * mib}});
+  START_OR_SKIP({.pages = 8192}, {.rates = {.branch_bytes_per_second = 64 * mib}});
   auto made = branch("image");  // of a guest that writes
   expect_perfect(made);
   expect_limit(64 * mib, 1);
 }
 
 TEST_F(copy_engine_test, a_limit_of_the_host_is_shared_by_all_branches) {
-  START_OR_SKIP(4096, 0, {.rates = {.host_bytes_per_second = 64 * mib}});
+  START_OR_SKIP({.pages = 4096}, {.rates = {.host_bytes_per_second = 64 * mib}});
   std::vector<running_branch> branches;
   for (int i = 0; i < 3; ++i) branches.push_back(branch("image" + std::to_string(i)));
   for (auto& each : branches) expect_perfect(each);
@@ -175,7 +175,7 @@ TEST_F(copy_engine_test, a_limit_of_the_host_is_shared_by_all_branches) {
 
 TEST_F(copy_engine_test, a_limit_of_the_host_starves_no_branch) {
   constexpr std::size_t pages = 8192;
-  START_OR_SKIP(pages, 0, {.rates = {.host_bytes_per_second = 32 * mib}});
+  START_OR_SKIP({.pages = pages}, {.rates = {.host_bytes_per_second = 32 * mib}});
   while (vm->steps() < 12 * pages) ASSERT_TRUE(vm->runs());  // nearly every page is written
   auto first = branch("first");
   auto second = branch("second");
@@ -190,7 +190,7 @@ TEST_F(copy_engine_test, a_limit_of_the_host_starves_no_branch) {
 // At a byte a second, either limit alone would have the copy wait for days.
 TEST_F(copy_engine_test, a_limit_that_is_lifted_frees_copies_that_wait_for_it) {
   for (const copy_rates& rates : {copy_rates{.host_bytes_per_second = 1}, copy_rates{.branch_bytes_per_second = 1}}) {
-    START_OR_SKIP(8192, 0, {.rates = rates});
+    START_OR_SKIP({.pages = 8192}, {.rates = rates});
     auto made = branch("image" + std::to_string(rates.branch_bytes_per_second));
     const auto deadline = std::chrono::steady_clock::now() + patience;
     while (engine->stats().written_bytes == 0) ASSERT_LT(std::chrono::steady_clock::now(), deadline);
@@ -202,13 +202,13 @@ TEST_F(copy_engine_test, a_limit_that_is_lifted_frees_copies_that_wait_for_it) {
 }
 
 TEST_F(copy_engine_test, a_limit_that_is_set_later_is_kept) {
-  START_OR_SKIP(8192);
+  START_OR_SKIP({.pages = 8192});
   engine->set_rates({.host_bytes_per_second = 64 * mib, .branch_bytes_per_second = 64 * mib});
   expect_limit(64 * mib, 1);
 }
 
 TEST_F(copy_engine_test, a_guest_that_dies_fails_its_branches) {
-  START_OR_SKIP(65536);
+  START_OR_SKIP({.pages = 65536});
   auto session = *memory->begin();
   ASSERT_TRUE(wait_for([&](auto done) { session->prearm(std::move(done)); }));
   vm->kill();
@@ -219,7 +219,7 @@ TEST_F(copy_engine_test, a_guest_that_dies_fails_its_branches) {
 }
 
 TEST_F(copy_engine_test, steps_out_of_order_are_refused) {
-  START_OR_SKIP(1024);
+  START_OR_SKIP({.pages = 1024});
   auto session = *memory->begin();
   EXPECT_EQ(wait_for([&](auto done) { session->rearm(std::move(done)); }).error().code, errc::internal);
   std::promise<result<copy_result>> outcome;
@@ -228,7 +228,7 @@ TEST_F(copy_engine_test, steps_out_of_order_are_refused) {
 }
 
 TEST_F(copy_engine_test, too_many_overlapping_branches_are_refused) {
-  START_OR_SKIP(1024, 0, {.max_epochs_per_vm = 2});
+  START_OR_SKIP({.pages = 1024}, {.max_epochs_per_vm = 2});
   auto one = *memory->begin();
   auto two = *memory->begin();
   auto three = memory->begin();
@@ -239,7 +239,7 @@ TEST_F(copy_engine_test, too_many_overlapping_branches_are_refused) {
 }
 
 TEST_F(copy_engine_test, regions_that_do_not_match_the_memory_are_refused) {
-  vm = std::make_unique<synthetic_vm>(1024);
+  boot({.pages = 1024});
   engine = *create_copy_engine({});
   auto handover = vm->take_handover();
   if (!handover.uffd) GTEST_SKIP() << "no userfaultfd here";

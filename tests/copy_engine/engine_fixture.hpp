@@ -1,4 +1,4 @@
-// A copy engine with one synthetic VM attached: what its tests have in common.
+// A copy engine with a synthetic VM attached, or several: what its tests have in common.
 #pragma once
 
 #include <fcntl.h>
@@ -14,6 +14,8 @@
 
 namespace coppice {
 
+using testing::synthetic_instant;
+using testing::synthetic_shape;
 using testing::synthetic_vm;
 
 inline constexpr auto patience = std::chrono::seconds(60);
@@ -32,30 +34,29 @@ inline void wait_for_abort(copy_session& session) {
   ASSERT_EQ(done.get_future().wait_for(patience), std::future_status::ready);
 }
 
-// A branch that is being copied, and the step of its instant.
+// A branch that is being copied, and its instant.
 struct running_branch {
   std::unique_ptr<copy_session> session;
-  std::uint64_t step = 0;
+  synthetic_instant instant;
   std::filesystem::path image;
   std::future<result<copy_result>> outcome;
 };
 
-class copy_engine_test : public ::testing::Test {
- protected:
-  void start(std::size_t pages, std::size_t split = 0, copy_engine_options options = {}, std::size_t busy = 0) {
-    vm = std::make_unique<synthetic_vm>(pages, split, busy);  // forks: before the engine's threads
+// A synthetic VM, attached to an engine, and how it is branched.
+struct branched_guest {
+  // Forks. REQUIRES: no engine is there yet.
+  void boot(const synthetic_shape& shape) { vm = std::make_unique<synthetic_vm>(shape); }
+  void attach_to(copy_engine& engine) {
     auto handover = vm->take_handover();
     if (!handover.uffd) GTEST_SKIP() << "no userfaultfd with write-protection here: run as root on Linux 5.19 or later";
-    auto made = create_copy_engine(options);
-    ASSERT_TRUE(made) << made.error().message();
-    engine = std::move(*made);
-    auto attached = engine->attach(std::move(handover), vm->memory());
+    auto attached = engine.attach(std::move(handover), vm->memory());
     ASSERT_TRUE(attached) << attached.error().message();
     memory = std::move(*attached);
+    vm->resume();
     ASSERT_TRUE(vm->runs());
   }
 
-  unique_fd make_image(const std::filesystem::path& path) {
+  unique_fd make_image(const std::filesystem::path& path) const {
     unique_fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     EXPECT_EQ(::ftruncate(fd.get(), static_cast<off_t>(vm->memory()->size())), 0);
     return fd;
@@ -80,26 +81,26 @@ class copy_engine_test : public ::testing::Test {
     EXPECT_TRUE(prearmed) << prearmed.error().message();
     return made;
   }
-  void take_instant(running_branch& of) {
-    of.step = vm->steps();
+  void take_instant(running_branch& of) const {
+    of.instant = vm->instant();
     const auto rearmed = wait_for([&](auto done) { of.session->rearm(std::move(done)); });
     EXPECT_TRUE(rearmed) << rearmed.error().message();
   }
-  void start_copy(running_branch& of, unique_fd image = {}) {
+  void start_copy(running_branch& of, unique_fd image = {}) const {
     auto promise = std::make_shared<std::promise<result<copy_result>>>();
     of.outcome = promise->get_future();
     of.session->copy(image ? std::move(image) : make_image(of.image),
                      [promise](result<copy_result> outcome) { promise->set_value(std::move(outcome)); });
   }
 
-  void expect_perfect(running_branch& made) {
+  void expect_perfect(running_branch& made) const {
     ASSERT_EQ(made.outcome.wait_for(patience), std::future_status::ready);
     auto outcome = made.outcome.get();
     ASSERT_TRUE(outcome) << outcome.error().message();
     auto file = *open_file(made.image, O_RDONLY);
     std::vector<std::byte> image(vm->memory()->size());
     ASSERT_TRUE(read_all_at(file.get(), image, 0));
-    EXPECT_EQ(vm->count_bad_pages(image, made.step), 0U);
+    EXPECT_EQ(vm->count_bad_pages(image, made.instant), 0U);
     auto checksums = checksum_image_file(file.get(), image.size());
     ASSERT_TRUE(checksums);
     EXPECT_EQ(outcome->chunk_checksums, *checksums);
@@ -107,6 +108,42 @@ class copy_engine_test : public ::testing::Test {
     EXPECT_EQ(summary.bulk_pages + summary.captured_pages + summary.zero_pages + summary.hole_pages,
               image.size() / page_size);
     EXPECT_EQ(made.session->progress().settled_pages, image.size() / page_size);
+  }
+
+  temp_dir dir;
+  std::unique_ptr<synthetic_vm> vm;
+  std::unique_ptr<protected_memory> memory;
+};
+
+class copy_engine_test : public ::testing::Test, protected branched_guest {
+ protected:
+  void start(const synthetic_shape& shape, const copy_engine_options& options = {}) {
+    stop();
+    boot(shape);
+    start_engine(options);
+    if (!HasFatalFailure()) attach_to(*engine);
+  }
+
+  // Its parts: all guests are booted before the engine starts.
+  void stop() {
+    memory.reset();
+    engine.reset();
+  }
+  void start_engine(const copy_engine_options& options) {
+    auto made = create_copy_engine(options);
+    ASSERT_TRUE(made) << made.error().message();
+    engine = std::move(*made);
+  }
+
+  // Waits until `happened`; false if it doesn't in time.
+  template <class Condition>
+  static bool eventually(Condition happened) {
+    const auto deadline = std::chrono::steady_clock::now() + patience;
+    while (!happened()) {
+      if (std::chrono::steady_clock::now() > deadline) return false;
+      ::sched_yield();
+    }
+    return true;
   }
 
   // Branches `count` times at one instant of a paused guest: nothing is captured (that would be written at once), so
@@ -130,10 +167,7 @@ class copy_engine_test : public ::testing::Test {
     EXPECT_GE(took.count(), static_cast<double>(bytes - 2 * mib) / static_cast<double>(bytes_per_second));
   }
 
-  temp_dir dir;
-  std::unique_ptr<synthetic_vm> vm;
   std::unique_ptr<copy_engine> engine;
-  std::unique_ptr<protected_memory> memory;
 };
 
 #define START_OR_SKIP(...) \

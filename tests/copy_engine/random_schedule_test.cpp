@@ -45,7 +45,7 @@ class random_schedule_test : public copy_engine_test {
     const auto outcome = branches_[slot]->outcome.get();
     ASSERT_TRUE(outcome) << outcome.error().message();
     branches_[slot]->session.reset();
-    EXPECT_EQ(vm->count_bad_pages(disk_->content(slot), branches_[slot]->step), 0U);
+    EXPECT_EQ(vm->count_bad_pages(disk_->content(slot), branches_[slot]->instant), 0U);
     branches_[slot].reset();
     ++finished_;
   }
@@ -79,7 +79,7 @@ class random_schedule_test : public copy_engine_test {
 
 TEST_F(random_schedule_test, every_image_is_of_its_instant_and_the_guest_runs_on) {
   disk_ = std::make_unique<stuck_disk>(pages * page_size, most_branches);
-  START_OR_SKIP(pages);
+  START_OR_SKIP({.pages = pages});
   if (!disk_->mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
   for (int seed = 0; seed < schedules; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));

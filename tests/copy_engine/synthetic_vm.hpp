@@ -4,6 +4,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <linux/futex.h>
 #include <linux/userfaultfd.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -14,30 +15,53 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <limits>
 #include <memory>
+#include <numeric>
 #include <span>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/guest_memory.hpp"
 
 namespace coppice::testing {
 
-// What the processes share beside RAM. Word i of the journal: the step at which the guest is. A write is: page p(step)
-// gets `step` in its first and last word. The guest pauses between two steps when told to.
-struct synthetic_control {
-  std::atomic<std::uint32_t> asked;     // the latest pause that was asked for: they are numbered
-  std::atomic<std::uint32_t> paused;    // the pause that the guest has entered
-  std::atomic<std::uint32_t> released;  // the pause that is over
+// One vCPU, as it were. A step of writer w is: the next page of its sequence gets the step's number in its words w and
+// -1 - w. So all writers write to all pages, two may fault on one page at once, and no word is written by two.
+struct alignas(64) synthetic_writer {
+  std::atomic<std::uint32_t> paused;  // the pause that the writer has entered
   std::atomic<std::uint64_t> steps;
+  std::atomic<std::chrono::nanoseconds::rep> longest_gap;  // between two steps, pauses not counted
 };
 
-// p(step): a fixed pseudo-random sequence over `pages`; the first pass fills all but every 16th page, which stay holes
-// a while.
-inline std::size_t page_of_step(std::uint64_t step, std::size_t pages) {
-  std::uint64_t x = step * 0x9e3779b97f4a7c15ULL;
+inline constexpr std::size_t most_writers = 128;
+
+// What the processes share beside RAM. Writers pause between two steps when told to.
+struct synthetic_control {
+  std::atomic<std::uint32_t> asked;     // the latest pause that was asked for: they are numbered
+  std::atomic<std::uint32_t> released;  // the pause that is over
+  synthetic_writer writers[most_writers];
+};
+
+// The steps that each writer has done.
+using synthetic_instant = std::vector<std::uint64_t>;
+
+// What a synthetic VM is like.
+struct synthetic_shape {
+  std::size_t pages;
+  std::size_t split = 0;  // RAM is cut in two regions at this page, unless it is 0
+  std::size_t busy = 0;   // the guest writes to the last so many pages only; 0: to all
+  std::size_t writers = 1;
+};
+
+// A fixed pseudo-random sequence over `pages`, another one for each writer.
+inline std::size_t page_of_step(std::uint64_t step, std::size_t pages, std::size_t writer) {
+  std::uint64_t x = (step + (static_cast<std::uint64_t>(writer) << 40)) * 0x9e3779b97f4a7c15ULL;
   x ^= x >> 29;
   x *= 0xbf58476d1ce4e5b9ULL;
   x ^= x >> 32;
@@ -46,20 +70,23 @@ inline std::size_t page_of_step(std::uint64_t step, std::size_t pages) {
 
 class synthetic_vm {
  public:
-  // Forks. REQUIRES: called before this process starts threads. `pages` of RAM, cut in two regions at `split` if it is
-  // not 0. The guest writes to the last `busy` ones only, if that is not 0.
-  explicit synthetic_vm(std::size_t pages, std::size_t split = 0, std::size_t busy = 0)
-      : pages_(pages), busy_(busy != 0 ? busy : pages) {
-    memory_ = std::make_shared<guest_memory>(*guest_memory::create("synthetic", pages * page_size));
-    void* shared = ::mmap(nullptr, page_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  // Forks; the guest is paused. REQUIRES: this process has no other threads (ThreadSanitizer lets the child of one that
+  // has start none).
+  explicit synthetic_vm(const synthetic_shape& shape)
+      : pages_(shape.pages), busy_(shape.busy != 0 ? shape.busy : shape.pages), writers_(shape.writers) {
+    EXPECT_LE(writers_, most_writers);
+    memory_ = std::make_shared<guest_memory>(*guest_memory::create("synthetic", pages_ * page_size));
+    void* shared =
+        ::mmap(nullptr, sizeof(synthetic_control), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     control_ = new (shared) synthetic_control{};
+    control_->asked = 1;
     int ends[2];
     EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     unique_fd ours(ends[0]), theirs(ends[1]);
     child_ = ::fork();
     if (child_ == 0) {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-      run_child(theirs.get(), split);
+      run_child(theirs.get(), shape.split);
     }
     theirs.reset();
     receive(ours.get());
@@ -67,7 +94,7 @@ class synthetic_vm {
 
   ~synthetic_vm() {
     kill();
-    ::munmap(control_, page_size);
+    ::munmap(control_, sizeof(synthetic_control));
   }
 
   void kill() {
@@ -80,48 +107,117 @@ class synthetic_vm {
 
   const std::shared_ptr<guest_memory>& memory() const { return memory_; }
   uffd_handover take_handover() { return std::move(handover_); }
-  std::uint64_t steps() const { return control_->steps.load(); }
+
+  synthetic_instant instant() const {
+    synthetic_instant now;
+    for (const synthetic_writer& writer : writers()) now.push_back(writer.steps.load());
+    return now;
+  }
+  // Of all writers together.
+  std::uint64_t steps() const {
+    const auto now = instant();
+    return std::accumulate(now.begin(), now.end(), std::uint64_t{0});
+  }
 
   void pause() {
     const std::uint32_t number = ++control_->asked;
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-    while (control_->paused.load() != number) {
-      ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "the guest does not pause: is it stuck in a fault?";
-      ::sched_yield();
+    const auto deadline = std::chrono::steady_clock::now() + progress_deadline;
+    for (const synthetic_writer& writer : writers()) {
+      while (writer.paused.load() != number) {
+        ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "the guest does not pause: is it stuck in a fault?";
+        ::sched_yield();
+      }
     }
   }
-  void resume() { control_->released.store(control_->asked.load()); }
-  // False if the guest makes no progress: it is stuck.
+  void resume() {
+    control_->released.store(control_->asked.load());
+    futex(FUTEX_WAKE, std::numeric_limits<int>::max());
+  }
+  // False if a writer makes no progress: it is stuck.
   bool runs() const {
-    const std::uint64_t before = steps();
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-    while (steps() < before + 1000) {
-      if (std::chrono::steady_clock::now() > deadline) return false;
-      ::sched_yield();
+    auto wanted = instant();
+    for (std::uint64_t& steps : wanted) steps += 1000 / writers_;
+    const auto deadline = std::chrono::steady_clock::now() + progress_deadline;
+    for (std::size_t i = 0; i < writers_; ++i) {
+      while (control_->writers[i].steps.load() < wanted[i]) {
+        if (std::chrono::steady_clock::now() > deadline) return false;
+        ::sched_yield();
+      }
     }
     return true;
   }
 
-  // The pages of `image` that are not as they were when the guest had done `step` steps.
-  std::size_t count_bad_pages(std::span<const std::byte> image, std::uint64_t step) const {
-    std::vector<std::uint64_t> expected(pages_, 0);
-    std::size_t unknown = pages_;
-    for (std::uint64_t n = step; n > 0 && unknown > 0; --n) {  // backwards: the last write of each page counts
-      std::uint64_t& page = expected[page_written_at(n)];
-      if (page != 0) continue;
-      page = n;
-      --unknown;
+  // The longest time that a writer took from one step to the next since the last call.
+  // REQUIRES: runs() since what is to be measured: a step that is still waited for is not counted.
+  std::chrono::nanoseconds take_longest_gap() {
+    std::chrono::nanoseconds longest{0};
+    for (synthetic_writer& writer : writers())
+      longest = std::max(longest, std::chrono::nanoseconds(writer.longest_gap.exchange(0)));
+    return longest;
+  }
+
+  // The pages of `image` that are not as they were at that instant.
+  std::size_t count_bad_pages(std::span<const std::byte> image, const synthetic_instant& instant) const {
+    std::vector<bool> is_bad(pages_);
+    for (std::size_t writer = 0; writer < writers_; ++writer) {
+      const auto expected = last_steps(writer, instant[writer]);
+      for (std::size_t page = 0; page < pages_; ++page) {
+        const auto* words = reinterpret_cast<const std::uint64_t*>(image.data() + page * page_size);
+        if (words[writer] != expected[page] || words[page_words - 1 - writer] != expected[page]) is_bad[page] = true;
+      }
     }
-    std::size_t bad = 0;
-    for (std::size_t page = 0; page < pages_; ++page) {
-      const auto* words = reinterpret_cast<const std::uint64_t*>(image.data() + page * page_size);
-      if (words[0] != expected[page] || words[page_size / 8 - 1] != expected[page]) ++bad;
-    }
-    return bad;
+    return static_cast<std::size_t>(std::count(is_bad.begin(), is_bad.end(), true));
   }
 
  private:
-  std::size_t page_written_at(std::uint64_t step) const { return pages_ - busy_ + page_of_step(step, busy_); }
+  static constexpr auto progress_deadline = std::chrono::seconds(60);
+  static constexpr std::size_t page_words = page_size / sizeof(std::uint64_t);
+
+  std::span<synthetic_writer> writers() const { return {control_->writers, writers_}; }
+
+  std::size_t page_written_at(std::uint64_t step, std::size_t writer) const {
+    return pages_ - busy_ + page_of_step(step, busy_, writer);
+  }
+
+  // What the writer has last written to each page when it has done `step` steps.
+  std::vector<std::uint64_t> last_steps(std::size_t writer, std::uint64_t step) const {
+    std::vector<std::uint64_t> last(pages_, 0);
+    std::size_t unknown = busy_;
+    for (; step > 0 && unknown > 0; --step) {
+      std::uint64_t& page = last[page_written_at(step, writer)];
+      if (page != 0) continue;
+      page = step;
+      --unknown;
+    }
+    return last;
+  }
+
+  // On `released`. Not std::atomic's wait: its futexes are of one process.
+  void futex(int operation, std::uint32_t value) const {
+    ::syscall(SYS_futex, &control_->released, operation, value, nullptr, nullptr, 0);
+  }
+
+  [[noreturn]] void write(std::byte* ram, std::size_t number) {
+    using clock = std::chrono::steady_clock;
+    synthetic_writer& self = control_->writers[number];
+    auto before = clock::now();
+    for (std::uint64_t step = 1;; ++step) {
+      for (;;) {
+        const std::uint32_t released = control_->released.load(), asked = control_->asked.load();
+        if (asked == released) break;
+        self.paused.store(asked);
+        futex(FUTEX_WAIT, released);
+        before = clock::now();
+      }
+      auto* const words = reinterpret_cast<volatile std::uint64_t*>(ram + page_written_at(step, number) * page_size);
+      words[number] = step;
+      words[page_words - 1 - number] = step;
+      const auto now = clock::now();
+      const auto gap = std::chrono::nanoseconds(now - std::exchange(before, now)).count();
+      if (gap > self.longest_gap.load(std::memory_order_relaxed)) self.longest_gap.store(gap);
+      self.steps.store(step);
+    }
+  }
 
   [[noreturn]] void run_child(int socket, std::size_t split) {
     std::byte* const ram = static_cast<std::byte*>(
@@ -153,16 +249,10 @@ class synthetic_vm {
     std::memcpy(CMSG_DATA(header), &uffd, sizeof uffd);
     if (::sendmsg(socket, &message, 0) < 0) ::_exit(1);
     ::close(uffd);
-    for (std::uint64_t step = 1;; ++step) {
-      while (control_->asked.load(std::memory_order_relaxed) != control_->released.load(std::memory_order_relaxed)) {
-        control_->paused.store(control_->asked.load());
-        ::sched_yield();
-      }
-      auto* const words = reinterpret_cast<volatile std::uint64_t*>(ram + page_written_at(step) * page_size);
-      words[0] = step;
-      words[page_size / 8 - 1] = step;
-      control_->steps.store(step);
-    }
+    std::vector<std::thread> others;
+    for (std::size_t writer = 1; writer < writers_; ++writer)
+      others.emplace_back([this, ram, writer] { write(ram, writer); });
+    write(ram, 0);
   }
 
   void receive(int socket) {
@@ -182,7 +272,7 @@ class synthetic_vm {
     handover_.regions.assign(regions, regions + static_cast<std::size_t>(length) / sizeof(memory_region));
   }
 
-  std::size_t pages_, busy_;
+  std::size_t pages_, busy_, writers_;
   std::shared_ptr<guest_memory> memory_;
   synthetic_control* control_ = nullptr;
   pid_t child_ = -1;
