@@ -294,7 +294,8 @@ void fault_thread::read_faults(attached_vm& vm) {
     if (messages[i].event != UFFD_EVENT_PAGEFAULT) continue;
     const auto page = vm.page_of(messages[i].arg.pagefault.address);
     if (!page) continue;  // not RAM that was handed over: nothing that we protected
-    if (!serve_fault(vm, *page, vm.around.window_for(*page))) {
+    const bool must_queue = deferred_.load(std::memory_order_relaxed) > 0;  // those that wait come first
+    if (!serve_fault(vm, *page, vm.around.window_for(*page), must_queue ? 0 : pool_.available())) {
       vm.deferred_faults.push_back({*page, begin});
       deferred_.fetch_add(1);
       counters_.deferred_faults.fetch_add(1, std::memory_order_relaxed);
@@ -331,7 +332,7 @@ void fault_thread::lift_saved(const attached_vm& vm, std::size_t page) {
   vm.for_each_piece(first, end, [&](const memory_region& piece) { lift(vm, piece); });
 }
 
-bool fault_thread::serve_fault(attached_vm& vm, std::size_t page, std::size_t window) {
+bool fault_thread::serve_fault(attached_vm& vm, std::size_t page, std::size_t window, std::size_t buffers) {
   if (is_saved(vm, page)) {
     lift_saved(vm, page);
     return true;
@@ -344,10 +345,13 @@ bool fault_thread::serve_fault(attached_vm& vm, std::size_t page, std::size_t wi
       if (branch->states.needs_capture(each)) ++needed;
     }
   }
-  if (needed > pool_.available()) return window > 1 && serve_fault(vm, page, 1);
+  if (needed > buffers && window > 1) return serve_fault(vm, page, 1, buffers);
   for (const auto& branch : vm.epochs) {
     for (std::size_t each = page; each < end; ++each) {
       if (branch->phase == epoch_phase::active) {
+        if (!branch->states.needs_capture(each)) continue;
+        if (buffers == 0) return false;
+        --buffers;
         capture(*branch, each);
       } else if (branch->phase != epoch_phase::failed && !branch->is_touched[each]) {
         branch->is_touched[each] = true;
@@ -361,7 +365,6 @@ bool fault_thread::serve_fault(attached_vm& vm, std::size_t page, std::size_t wi
 }
 
 void fault_thread::capture(epoch& branch, std::size_t page) {
-  if (!branch.states.needs_capture(page)) return;
   bounce_buffer* const buffer = pool_.acquire();
   buffer->page = page;
   std::memcpy(buffer->data, branch.memory->data() + page * page_size, page_size);
@@ -371,11 +374,20 @@ void fault_thread::capture(epoch& branch, std::size_t page) {
   if (branch.captures.push(buffer)) branch.wake_copier();
 }
 
+// One fault of each VM in turn: however many wait in one of them, the others have their share of what is free.
 void fault_thread::retry_deferred() {
-  for (const auto& [fd, vm] : vms_) {
-    while (!vm->deferred_faults.empty() && serve_fault(*vm, vm->deferred_faults.front().page, 1)) {
-      vm->deferred_faults.pop_front();
+  for (bool served = true; served;) {
+    served = false;
+    auto next = vms_.upper_bound(last_retried_);
+    for (std::size_t left = vms_.size(); left > 0; --left, ++next) {
+      if (next == vms_.end()) next = vms_.begin();
+      attached_vm& vm = *next->second;
+      if (vm.deferred_faults.empty()) continue;
+      if (!serve_fault(vm, vm.deferred_faults.front().page, 1, pool_.available())) continue;
+      vm.deferred_faults.pop_front();
       deferred_.fetch_sub(1, std::memory_order_relaxed);
+      last_retried_ = next->first;
+      served = true;
     }
   }
 }

@@ -63,13 +63,16 @@ class fault_thread {
   void unprotect_slice(const std::shared_ptr<attached_vm>& vm);
   void end_unprotect(attached_vm& vm);
   void read_faults(attached_vm& vm);
-  // Serves `page` and the `window - 1` pages after it. False: too few bounce buffers are free.
-  bool serve_fault(attached_vm& vm, std::size_t page, std::size_t window);
+  // Serves `page` and the `window - 1` pages after it with at most `buffers` bounce buffers. False: they are too few.
+  // They have captured the page for some epochs then, and the next attempt needs the fewer.
+  // REQUIRES: buffers <= pool_.available()
+  bool serve_fault(attached_vm& vm, std::size_t page, std::size_t window, std::size_t buffers);
   // Whether no epoch needs the page to be protected: each has begun and copied or captured it, or has failed. One that
   // is pre-arming or pre-armed needs every page: it must hear of each write.
   static bool is_saved(const attached_vm& vm, std::size_t page);
   static void lift(const attached_vm& vm, const memory_region& piece);
   static void lift_saved(const attached_vm& vm, std::size_t page);
+  // REQUIRES: the epoch needs the page, and a bounce buffer is free.
   void capture(epoch& branch, std::size_t page);
   void retry_deferred();
   int deferral_timeout() const;  // milliseconds until a deferred fault has waited too long; -1: there is none
@@ -82,7 +85,7 @@ class fault_thread {
   task_queue tasks_;
   engine_counters& counters_;
   std::map<int, std::shared_ptr<attached_vm>> vms_;  // by uffd
-  int last_sliced_ = -1;                             // the uffd of the VM whose turn it was
+  int last_sliced_ = -1, last_retried_ = -1;         // the uffds of the VMs whose turn it was
   std::atomic<std::uint64_t> deferred_{0};
   bool slice_under_way_ = false;
   bool stopping_ = false;
