@@ -31,7 +31,7 @@ TEST_F(copy_engine_test, two_memory_regions_make_one_image) {
 }
 
 TEST_F(copy_engine_test, overlapping_branches_of_one_guest_each_have_their_own_instant) {
-  START_OR_SKIP({.pages = 8192, .writers = 3});
+  START_OR_SKIP({.pages = 8192, .writers = 2});
   for (int round = 0; round < 4; ++round) {
     std::vector<running_branch> branches;
     for (int i = 0; i < 4; ++i) branches.push_back(branch("image" + std::to_string(i)));

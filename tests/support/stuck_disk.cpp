@@ -20,6 +20,7 @@
 #include <cstring>
 #include <deque>
 #include <new>
+#include <optional>
 #include <vector>
 
 namespace coppice {
@@ -33,6 +34,7 @@ struct stuck_write {
   std::size_t end;
   std::span<std::byte> to;
   std::vector<char> data;
+  std::chrono::steady_clock::time_point since;
 };
 
 // The server process's own.
@@ -43,9 +45,19 @@ struct server {
   std::vector<std::size_t> lengths;  // of the files, as they are seen
   std::deque<stuck_write> waiting;
 
+  // How long until the first write is due by the disk's latency; none if it waits for more than that.
+  std::optional<std::chrono::milliseconds> due_in() const {
+    const std::chrono::milliseconds latency(shared->latency_ms.load());
+    if (waiting.empty() || latency.count() == 0) return std::nullopt;
+    const auto left = waiting.front().since + latency - std::chrono::steady_clock::now();
+    return std::max(std::chrono::ceil<std::chrono::milliseconds>(left), std::chrono::milliseconds(0));
+  }
+
   void carry_out_allowed() {
-    for (; !waiting.empty() && (shared->released || shared->allowed > 0); waiting.pop_front()) {
-      if (!shared->released) --shared->allowed;
+    for (; !waiting.empty(); waiting.pop_front()) {
+      const bool is_due = shared->released || due_in() == std::chrono::milliseconds(0);
+      if (!is_due && shared->allowed == 0) break;
+      if (!is_due) --shared->allowed;
       const stuck_write& next = waiting.front();
       std::memcpy(next.to.data(), next.data.data(), next.data.size());
       lengths[next.file] = std::max(lengths[next.file], next.end);
@@ -105,7 +117,8 @@ void on_write(fuse_req_t request, fuse_ino_t node, const char* data, size_t size
                           node - first_file,
                           static_cast<std::size_t>(offset) + size,
                           self.contents.subspan(begin, size),
-                          {data, data + size}});
+                          {data, data + size},
+                          std::chrono::steady_clock::now()});
   self.carry_out_allowed();
 }
 
@@ -126,9 +139,12 @@ void on_write(fuse_req_t request, fuse_ino_t node, const char* data, size_t size
   if (::write(ready, mounted ? "y" : "n", 1) != 1 || !mounted) ::_exit(1);
   fuse_buf buffer{};
   pollfd events[2] = {{::fuse_session_fd(session), POLLIN, 0}, {wake, POLLIN, 0}};
-  while (::poll(events, 2, -1) >= 0) {
+  for (;;) {
+    const auto due_in = self.due_in();
+    if (::poll(events, 2, due_in ? static_cast<int>(due_in->count()) : -1) < 0) break;
     eventfd_t ignored = 0;
-    if (events[1].revents != 0 && ::eventfd_read(wake, &ignored) == 0) self.carry_out_allowed();
+    if (events[1].revents != 0) ::eventfd_read(wake, &ignored);
+    self.carry_out_allowed();
     if (events[0].revents == 0) continue;
     if (::fuse_session_receive_buf(session, &buffer) <= 0) break;
     ::fuse_session_process_buf(session, &buffer);
@@ -179,6 +195,11 @@ bool stuck_disk::wait_for_stuck_write() const {
 
 void stuck_disk::allow(std::size_t writes) {
   control_->allowed += writes;
+  ::eventfd_write(wake_.get(), 1);
+}
+
+void stuck_disk::be_slow(std::chrono::milliseconds latency) {
+  control_->latency_ms = latency.count();
   ::eventfd_write(wake_.get(), 1);
 }
 

@@ -5,7 +5,9 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -19,9 +21,10 @@ class stuck_disk {
  public:
   // What the processes share; the files' contents follow it.
   struct control {
-    std::atomic<std::size_t> allowed;  // writes that may be carried out; the server takes from it
-    std::atomic<bool> released;        // all may
-    std::atomic<std::size_t> waiting;  // writes that are stuck now
+    std::atomic<std::size_t> allowed;      // writes that may be carried out; the server takes from it
+    std::atomic<bool> released;            // all may
+    std::atomic<std::size_t> waiting;      // writes that are stuck now
+    std::atomic<std::int64_t> latency_ms;  // after which each write is carried out; 0: never
   };
 
   // `size`: of each file, all zeros; `of::appending`: that it may grow to, from nothing. Writes are stuck from the
@@ -44,6 +47,8 @@ class stuck_disk {
   // From now on writes go through, those that are stuck included, until hold().
   void release();
   void hold() { control_->released = false; }
+  // Writes that would be stuck are carried out after so long, several at once; 0: not any more.
+  void be_slow(std::chrono::milliseconds latency);
   // REQUIRES: no write to the file is under way.
   std::span<std::byte> content(std::size_t number = 0) const { return contents_.subspan(number * size_, size_); }
 

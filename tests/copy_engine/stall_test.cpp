@@ -1,0 +1,140 @@
+// What the guest itself sees of a branch: its longest gap between two steps, with a limit or a bad disk, and without.
+// Other work on the machine only ever makes a gap longer, so a bound is kept if it is in one of several rounds; a fault
+// that waits for the limit, or for the disk, does so in each.
+#include "tests/copy_engine/engine_fixture.hpp"
+#include "tests/support/stuck_disk.hpp"
+
+namespace coppice {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+
+constexpr std::size_t pages = 4096, busy = 1024;
+constexpr int most_rounds = 10;
+constexpr milliseconds slack(150);
+constexpr milliseconds slow_write(600);  // well above the slack
+
+class stall_test : public copy_engine_test {
+ protected:
+  // Of each the longest gap, best of the rounds.
+  struct gaps {
+    nanoseconds without = nanoseconds::max(), with = nanoseconds::max();
+  };
+
+  // Of the guest during `work`.
+  template <class Work>
+  nanoseconds longest_gap(Work work) {
+    vm->take_longest_gap();
+    work();
+    EXPECT_TRUE(vm->runs());
+    return vm->take_longest_gap();
+  }
+
+  // Rounds are made until the gap is within `bound` more than what it is without.
+  template <class Without, class With>
+  gaps measure(nanoseconds bound, Without without, With with) {
+    gaps best;
+    for (int round = 0; round < most_rounds && !HasFatalFailure(); ++round) {
+      best.without = std::min(best.without, longest_gap(without));
+      best.with = std::min(best.with, longest_gap(with));
+      if (best.with <= best.without + bound) break;
+    }
+    return best;
+  }
+
+  void run_for(std::uint64_t steps) {
+    for (const auto end = vm->steps() + steps; vm->steps() < end;) ASSERT_TRUE(vm->runs());
+  }
+
+  void expect_perfect_on_disk(running_branch& made, const stuck_disk& disk) {
+    ASSERT_EQ(made.outcome.wait_for(patience), std::future_status::ready);
+    const auto outcome = made.outcome.get();
+    ASSERT_TRUE(outcome) << outcome.error().message();
+    made.session.reset();
+    EXPECT_EQ(vm->count_bad_pages(disk.content(), made.instant), 0U);
+  }
+
+  // With so little bounce memory that captures must not wait for the limit either.
+  void expect_no_longer_stall_under(const copy_rates& limits) {
+    START_OR_SKIP({.pages = pages, .writers = 2}, {.bounce_bytes = mib, .longest_deferral = patience});
+    run_for(12 * pages);  // nearly every page is written: no holes
+    const auto copy_at = [&](const copy_rates& rates) {
+      engine->set_rates(rates);
+      auto made = branch("image");
+      while (made.outcome.wait_for(std::chrono::seconds(0)) != std::future_status::ready) ASSERT_TRUE(vm->runs());
+      expect_perfect(made);
+    };
+    const auto gap = measure(
+        slack, [&] { copy_at({}); }, [&] { copy_at(limits); });
+    EXPECT_LE(gap.with, gap.without + slack);
+  }
+
+  // The guest writes to as many pages as there are bounce buffers. `spoil` makes the disk bad for a branch whose copy
+  // is under way.
+  template <class Spoil>
+  void expect_no_longer_stall_with(stuck_disk& disk, Spoil spoil) {
+    START_OR_SKIP({.pages = pages, .busy = busy, .writers = 2}, {.bounce_bytes = busy * page_size});
+    if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
+    const auto copy_to_disk = [&](bool bad) {
+      std::memset(disk.content().data(), 0, pages * page_size);
+      if (bad) disk.hold();
+      auto made = branch("unused", *open_file(disk.file(), O_RDWR));
+      if (bad) spoil();
+      run_for(12 * busy);  // nearly every page is written
+      disk.release();
+      expect_perfect_on_disk(made, disk);
+    };
+    disk.release();
+    const auto gap = measure(
+        slack, [&] { copy_to_disk(false); }, [&] { copy_to_disk(true); });
+    EXPECT_LE(gap.with, gap.without + slack);
+    EXPECT_EQ(engine->stats().deferred_faults, 0U) << "the bounce memory suffices";
+  }
+};
+
+TEST_F(stall_test, with_a_limit_of_each_branch_the_guest_stalls_no_longer) {
+  expect_no_longer_stall_under({.branch_bytes_per_second = 1});
+}
+
+TEST_F(stall_test, with_a_limit_of_the_host_the_guest_stalls_no_longer) {
+  expect_no_longer_stall_under({.host_bytes_per_second = 1});
+}
+
+TEST_F(stall_test, with_a_stuck_disk_the_guest_stalls_no_longer_if_there_is_bounce_memory_for_what_it_writes) {
+  stuck_disk disk(pages * page_size);
+  expect_no_longer_stall_with(disk, [&] { ASSERT_TRUE(disk.wait_for_stuck_write()); });
+}
+
+TEST_F(stall_test, with_a_slow_disk_the_guest_stalls_no_longer_if_there_is_bounce_memory_for_what_it_writes) {
+  stuck_disk disk(pages * page_size);
+  expect_no_longer_stall_with(disk, [&] {
+    const auto before = engine->stats().written_bytes;
+    disk.be_slow(slow_write);
+    ASSERT_TRUE(eventually([&] { return vm->runs() && engine->stats().written_bytes > before; }));
+  });
+}
+
+TEST_F(stall_test, with_too_little_bounce_memory_the_guest_waits_for_a_stuck_disk_no_longer_than_the_longest_deferral) {
+  constexpr auto longest_deferral = copy_engine_options{}.longest_deferral;
+  stuck_disk disk(pages * page_size);
+  START_OR_SKIP({.pages = pages, .writers = 2}, {.bounce_bytes = 4 * page_size});
+  if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
+  const auto gap = measure(
+      longest_deferral + slack, [&] { run_for(2 * pages); },
+      [&] {
+        disk.hold();
+        auto made = branch("unused", *open_file(disk.file(), O_RDWR));
+        run_for(2 * pages);
+        disk.release();
+        ASSERT_EQ(made.outcome.wait_for(patience), std::future_status::ready);
+        const auto outcome = made.outcome.get();
+        ASSERT_FALSE(outcome);
+        EXPECT_EQ(outcome.error().code, errc::unavailable) << outcome.error().message();
+      });
+  EXPECT_LE(gap.with, gap.without + longest_deferral + slack);
+  EXPECT_GE(gap.with, longest_deferral) << "the guest did wait, and its record tells";
+}
+
+}  // namespace
+}  // namespace coppice
