@@ -292,11 +292,12 @@ void branch_coordinator::log_end(const result<record_ptr>& outcome) const {
   const auto copied = copy_.value_or(copy_summary{});
   const auto message = fmt::format(
       "branch {} of {} {}: {}; pause {} us (pause {}, snapshot {}, rearm {}, resume {}); prearm {} us, copy {} us, "
-      "{} bulk, {} captured, {} faults{}",
+      "{} bulk, {} captured, {} faults{}{}",
       job_.record.tag, job_.sandbox, to_string(job_.mode), outcome ? "ready" : reason, us(breakdown_.total),
       us(breakdown_.pause), us(breakdown_.snapshot), us(breakdown_.rearm), us(breakdown_.resume), us(prearmed_),
-      us(copied.copy), copied.bulk_pages, copied.captured_pages, copied.faults, note_.empty() ? "" : "; " + note_);
-  const std::array<log_field, 18> fields{{{"event", "branch"},
+      us(copied.copy), copied.bulk_pages, copied.captured_pages, copied.faults, note_.empty() ? "" : "; " + note_,
+      job_.request_id.empty() ? "" : "; request " + job_.request_id);
+  const std::array<log_field, 19> fields{{{"event", "branch"},
                                           {"tag", job_.record.tag},
                                           {"sandbox", job_.sandbox},
                                           {"mode", to_string(job_.mode)},
@@ -306,6 +307,7 @@ void branch_coordinator::log_end(const result<record_ptr>& outcome) const {
                                           {"step", to_string(step_)},
                                           {"reason", reason},
                                           {"note", note_},
+                                          {"request_id", job_.request_id},
                                           {"pause_total_us", us(breakdown_.total)},
                                           {"pause_us", us(breakdown_.pause)},
                                           {"snapshot_us", us(breakdown_.snapshot)},

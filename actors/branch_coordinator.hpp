@@ -19,6 +19,7 @@ struct branch_job {
   instance_handle vm;
   store_handle store;
   fleet_handle fleet;  // hears branch_resumed, and branch_ended exactly once
+  std::string request_id = {};
 };
 
 // Spawned by the fleet; ends with its branch. Every step may fail, miss its deadline, or be cut off by abort_branch or

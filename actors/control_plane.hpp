@@ -88,6 +88,7 @@ struct create_snapshot_request {
   std::optional<drive_request> rootfs;
   bool network = false;                       // with a network interface (vmm/network_namespace.hpp)
   std::chrono::milliseconds boot_time{1000};  // how long the guest runs before its snapshot is taken
+  std::string request_id = {};                // of the API, for log and events; empty: none
 };
 
 struct create_sandboxes_request {
@@ -95,12 +96,14 @@ struct create_sandboxes_request {
   unsigned n = 1;
   bool network_namespaces = false;     // one for each
   std::uint64_t memory_limit_mib = 0;  // that each may take, RAM and VMM together; 0: no limit
+  std::string request_id = {};         // of the API, for log and events; empty: none
 };
 
 struct branch_request {
   std::optional<std::string> tag;  // generated if absent: "branch-<sandbox>-<count>"
   branch_mode mode = branch_mode::live;
-  bool wait = true;  // false: complete when the parent is resumed, with status writing
+  bool wait = true;             // false: complete when the parent is resumed, with status writing
+  std::string request_id = {};  // of the API, for log and events; empty: none
 };
 
 struct verify_report {
@@ -159,9 +162,10 @@ std::string_view to_string(event_kind kind) noexcept;
 // A change of an instance or a branch.
 struct plane_event {
   event_kind kind = event_kind::sandbox_created;
-  std::string sandbox;  // its id; empty if none is concerned
-  std::string tag;      // of the snapshot; empty if none is concerned
-  std::string reason;   // of a failure or a death
+  std::string sandbox;          // its id; empty if none is concerned
+  std::string tag;              // of the snapshot; empty if none is concerned
+  std::string reason;           // of a failure or a death
+  std::string request_id = {};  // of the API's request that began it; empty if there is none
 };
 
 // Thread-safe. Every call returns at once; its completion is called exactly once, on any thread, and must not block.

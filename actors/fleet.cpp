@@ -119,7 +119,7 @@ void fleet::spawn_sandboxes(const ask::create_sandboxes& ask, const pin_ptr& pin
   if (ask.request.memory_limit_mib > 0 && !with_->cgroups)
     return ask.answer(error{errc::unsupported, 0,
                             "memory_limit_mib needs a cgroup v2 that coppiced may divide: start it with --cgroup"});
-  auto all = std::make_shared<creation>(creation{ask.answer, {}, ask.request.n, std::nullopt});
+  auto all = std::make_shared<creation>(creation{ask.answer, {}, ask.request.n, std::nullopt, ask.request.request_id});
   for (unsigned i = 0; i < ask.request.n; ++i) {
     sandbox_entry entry;
     entry.info.id = new_sandbox_id();
@@ -135,7 +135,7 @@ void fleet::spawn_sandboxes(const ask::create_sandboxes& ask, const pin_ptr& pin
                              ask.request.memory_limit_mib * mib});
     all->ids.push_back(entry.info.id);
     starts_.push_back({entry.info.id, all});
-    with_->events->emit({event_kind::sandbox_created, entry.info.id, pin->tag, {}});
+    with_->events->emit({event_kind::sandbox_created, entry.info.id, pin->tag, {}, ask.request.request_id});
     with_->meters.add_sandbox(entry.info.id);
     sandboxes_.emplace(entry.info.id, std::move(entry));
   }
@@ -180,7 +180,7 @@ void fleet::start_ended(const pending_start& which, result<instance_started> out
     found->second.info.backing = outcome->backing;
     found->second.info.netns = outcome->netns;
     if (outcome->netns) found->second.info.guest_addr = std::string(guest_ip) + ":" + std::to_string(guest_agent_port);
-    with_->events->emit({event_kind::sandbox_running, which.id, found->second.info.snapshot_tag, {}});
+    with_->events->emit({event_kind::sandbox_running, which.id, found->second.info.snapshot_tag, {}, all.request_id});
   } else if (!all.failure) {
     all.failure = outcome ? error{errc::cancelled, 0, which.id + " was deleted while it started"} : outcome.error();
   }

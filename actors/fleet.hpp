@@ -41,6 +41,7 @@ class fleet final : public fleet_handle::base {
     reply<snapshot_info> answer;
     bool wait = true;
     bool answered = false;
+    std::string request_id = {};
   };
   // What the manifest of a branch does not say.
   struct memory_of_branch {
@@ -53,6 +54,7 @@ class fleet final : public fleet_handle::base {
     std::vector<std::string> ids;
     std::size_t left = 0;
     std::optional<error> failure;
+    std::string request_id = {};
   };
   struct pending_start {
     std::string id;

@@ -60,8 +60,8 @@ void fleet::branch(const ask::branch& ask) {
   info.total_pages = info.memory_bytes / page_size;
   failed_.erase(*tag);
   with_->meters.branch_in_flight(1);
-  with_->events->emit({event_kind::branch_started, ask.id, *tag, {}});
-  making_.emplace(id, making{info, ask.id, {}, {}, ask.answer, ask.request.wait, false});
+  with_->events->emit({event_kind::branch_started, ask.id, *tag, {}, ask.request.request_id});
+  making_.emplace(id, making{info, ask.id, {}, {}, ask.answer, ask.request.wait, false, ask.request.request_id});
   count_instances();
   begin(id);
 }
@@ -81,7 +81,8 @@ void fleet::begin(std::uint64_t id) {
   record.read_only_drives = parent.origin->read_only_drives;
   record.network = parent.origin->network;
   entry.worker = home_system().spawn<branch_coordinator>(
-      with_, branch_job{id, entry.sandbox, *entry.info.mode, std::move(record), parent.vm, store_, fleet_handle(this)});
+      with_, branch_job{id, entry.sandbox, *entry.info.mode, std::move(record), parent.vm, store_, fleet_handle(this),
+                        entry.request_id});
   monitor(entry.worker);
   send(entry.worker, begin_branch{});
 }
@@ -93,7 +94,7 @@ void fleet::when_resumed(const branch_resumed& event) {
   entry.info.pause = event.pause;
   entry.info.note = event.note;
   entry.session = event.session;
-  with_->events->emit({event_kind::branch_resumed, entry.sandbox, entry.info.tag, {}});
+  with_->events->emit({event_kind::branch_resumed, entry.sandbox, entry.info.tag, {}, entry.request_id});
   if (entry.wait || entry.answered) return;
   entry.answered = true;
   entry.answer(entry.info);
@@ -112,13 +113,18 @@ void fleet::when_ended(const branch_ended& event) {
   if (!is_base) count_end(entry, event.outcome);
   if (event.outcome) {
     const auto& record = **event.outcome;
-    with_->events->emit(
-        {is_base ? event_kind::snapshot_created : event_kind::branch_ready, entry.sandbox, record.tag, {}});
+    with_->events->emit({is_base ? event_kind::snapshot_created : event_kind::branch_ready,
+                         entry.sandbox,
+                         record.tag,
+                         {},
+                         entry.request_id});
     if (!is_base) remembered_[record.tag] = {event.note, event.timeline};
     if (!entry.answered) entry.answer(describe(record));
   } else {
     const auto& failure = event.outcome.error();
-    if (!is_base) with_->events->emit({event_kind::branch_failed, entry.sandbox, entry.info.tag, failure.message()});
+    if (!is_base)
+      with_->events->emit(
+          {event_kind::branch_failed, entry.sandbox, entry.info.tag, failure.message(), entry.request_id});
     // Who waits hears of it; who does not finds it in the list.
     if (entry.answered) {
       entry.info.status = snapshot_status::failed;

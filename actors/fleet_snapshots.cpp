@@ -98,7 +98,7 @@ void fleet::create_snapshot(const ask::create_snapshot& ask) {
   info.total_pages = info.memory_bytes / page_size;
   auto worker = home_system().spawn<base_builder>(with_, base_job{id, ask.request, store_, fleet_handle(this)});
   monitor(worker);
-  making_.emplace(id, making{info, {}, worker, {}, ask.answer, true, false});
+  making_.emplace(id, making{info, {}, worker, {}, ask.answer, true, false, ask.request.request_id});
   send(worker, begin_branch{});
 }
 

@@ -37,6 +37,7 @@ void event_log::add(const plane_event& event) {
                          {"sandbox", or_null(event.sandbox)},
                          {"tag", or_null(event.tag)}};
   if (!event.reason.empty()) data["reason"] = event.reason;
+  if (!event.request_id.empty()) data["request_id"] = event.request_id;
   kept_.push_back(sent(next_++, type, data));
   if (kept_.size() > capacity_) kept_.pop_front();
 }

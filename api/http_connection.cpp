@@ -3,6 +3,7 @@
 #include <netdb.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <boost/asio/post.hpp>
 #include <exception>
 
@@ -187,7 +188,8 @@ void http_connection::perform(bool keep_alive) {
   std::optional<std::string> key;
   if (const auto found = message.find("Idempotency-Key"); found != message.end()) key = std::string(found->value());
   route_request request{
-      method_, target_, std::move(message.body()), std::move(key), std::string(message["Last-Event-ID"]), from_};
+      method_, target_,    std::move(message.body()), std::move(key), std::string(message["Last-Event-ID"]),
+      from_,   request_id_};
   may_have_changed_ = !reads;
   try {
     handle_request(
@@ -266,12 +268,28 @@ caller http_connection::identify() const {
   return tokens->find(token_).value_or(caller{"none", access_role::none});
 }
 
+void http_connection::log_request(spdlog::level::level_enum level, const std::string& target, unsigned status,
+                                  std::chrono::duration<double> took) const {
+  const auto us = std::chrono::duration_cast<std::chrono::microseconds>(took).count();
+  const std::array<log_field, 8> fields{{{"event", "request"},
+                                         {"request_id", request_id_},
+                                         {"method", method_},
+                                         {"path", target},
+                                         {"status", static_cast<std::int64_t>(status)},
+                                         {"duration_us", static_cast<std::int64_t>(us)},
+                                         {"who", from_.name},
+                                         {"peer", peer_}}};
+  log_with(
+      level,
+      fmt::format("{} {}: {} after {:.1f} ms; request {}", method_, target, status, took.count() * 1000, request_id_),
+      fields);
+}
+
 void http_connection::tell(const route_answer& answer) const {
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began_;
   const auto level = method_ == "GET" && answer.status < 500 ? spdlog::level::debug : spdlog::level::info;
   const std::string target = recordable_target(target_);
-  spdlog::log(level, "{} {}: {} after {:.1f} ms; request {}", method_, target, answer.status, took.count() * 1000,
-              request_id_);
+  if (spdlog::should_log(level)) log_request(level, target, answer.status, took);
   if (core_.options.on_request) {
     core_.options.on_request({answer.route, method_, target, request_id_, from_.name, peer_, answer.status, took,
                               may_have_changed_, answer.details.get(), answer.replayed});

@@ -14,6 +14,7 @@
 #include "api/routes.hpp"
 #include "api/server.hpp"
 #include "api/tls.hpp"
+#include "base/log.hpp"
 
 namespace coppice {
 
@@ -93,6 +94,8 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   void take_names(const parser::value_type& message);
   caller identify() const;
   void tell(const route_answer& answer) const;
+  void log_request(spdlog::level::level_enum level, const std::string& target, unsigned status,
+                   std::chrono::duration<double> took) const;
 
   // event_stream.cpp
   void stream_events(const route_answer& answer);

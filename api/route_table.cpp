@@ -107,6 +107,7 @@ void delete_sandbox(call c) {
 void create_snapshot(call c) {
   auto request = parse_create_snapshot(c.body);
   if (!request.ok()) return answer_error(c.answer, request.error());
+  request->request_id = c.request_id;
   c.details->tag = request->tag;
   c.details->kernel = request->kernel;
   if (request->rootfs) c.details->rootfs = request->rootfs->path;
@@ -124,6 +125,7 @@ void create_snapshot(call c) {
 void create_sandboxes(call c) {
   auto request = parse_create_sandboxes(c.body);
   if (!request.ok()) return answer_error(c.answer, request.error());
+  request->request_id = c.request_id;
   c.details->snapshot_tag = request->snapshot_tag;
   c.details->count = request->n;
   c.plane.create_sandboxes(*std::move(request), noting(c, answering_list<sandbox_info>(c.answer, 201)));
@@ -132,6 +134,7 @@ void create_sandboxes(call c) {
 void branch_sandbox(call c) {
   auto request = parse_branch(c.body, c.plane.vmm().live() ? branch_mode::live : branch_mode::full);
   if (!request.ok()) return answer_error(c.answer, request.error());
+  request->request_id = c.request_id;
   c.details->tag = request->tag.value_or("");
   c.details->mode = to_string(request->mode);
   const control_plane::completion<snapshot_info> done = [answer = c.answer](result<snapshot_info> outcome) {

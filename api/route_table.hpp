@@ -24,6 +24,7 @@ struct call {
   std::string body;
   std::string last_event_id;  // empty: none
   std::function<void(route_answer)> answer;
+  std::string request_id = {};
   std::shared_ptr<request_details> details = {};  // never null: the handler notes in it what is named and made
 };
 

@@ -200,6 +200,7 @@ void handle_request(const route_services& with, route_request request, std::func
            std::move(request.body),
            std::move(request.last_event_id),
            tagged,
+           std::move(request.id),
            details};
     if (!candidate.creates || !request.idempotency_key) return run_route(candidate, std::move(c));
     return run_once(candidate, std::move(c), *with.keys, request);

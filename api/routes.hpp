@@ -24,6 +24,7 @@ struct route_request {
   std::optional<std::string> idempotency_key = {};
   std::string last_event_id = {};  // empty: none
   caller from = {};
+  std::string id = {};  // its X-Request-Id
 };
 
 // What a request named, and what was made of it, for the audit log; what is empty was not named. Never a program's

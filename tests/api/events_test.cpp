@@ -48,10 +48,11 @@ TEST(event_log, ids_rise_over_a_restart) {
 
 TEST(event_log, an_event_is_one_line_whatever_its_reason_says) {
   event_log log(10, 1);
-  log.add({event_kind::branch_failed, "sb-1", "b", "no\nspace \xff"});
+  log.add({event_kind::branch_failed, "sb-1", "b", "no\nspace \xff", "id-1"});
   const auto text = log.following(0).text;
   EXPECT_EQ(std::ranges::count(text, '\n'), 4);
-  EXPECT_THAT(text, AllOf(HasSubstr("no\\nspace"), HasSubstr("\"type\":\"branch.failed\"")));
+  EXPECT_THAT(text, AllOf(HasSubstr("no\\nspace"), HasSubstr("\"request_id\":\"id-1\""),
+                          HasSubstr("\"type\":\"branch.failed\"")));
 }
 
 class event_stream : public ::testing::Test {

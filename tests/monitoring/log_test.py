@@ -16,18 +16,19 @@ def log_of_two_branches(*options: str) -> list[str]:
     """What a daemon logs that makes the branch "b1", and refuses to make it again."""
     daemon = Coppiced(*options)
 
-    def post(path, body):
+    def post(path, body, request_id="setup"):
         data = json.dumps(body).encode()
-        request = urllib.request.Request(daemon.url + path, data, {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json", "X-Request-Id": request_id}
+        request = urllib.request.Request(daemon.url + path, data, headers)
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
     try:
         post("/v1/snapshots", {"tag": "base", "kernel": str(JOURNAL), "memory_mib": 64, "boot_time_ms": 200})
         sandbox = post("/v1/sandboxes", {"snapshot_tag": "base"})[0]["id"]
-        for _ in range(2):
+        for attempt in ("first", "second"):
             try:  # in the mode that has no short deadline to miss
-                post(f"/v1/sandboxes/{sandbox}/branch", {"tag": "b1", "mode": "full"})
+                post(f"/v1/sandboxes/{sandbox}/branch", {"tag": "b1", "mode": "full"}, attempt)
             except urllib.error.HTTPError as failure:
                 assert failure.code == 409, failure
     finally:
@@ -46,12 +47,20 @@ class Log(unittest.TestCase):
         self.assertLessEqual(sum(ready[part] for part in PARTS_OF_THE_PAUSE), ready["pause_total_us"])
         self.assertEqual((failed["level"], failed["outcome"], failed["step"]), ("warning", "failed", "reserve"))
         self.assertIn("exists already", failed["reason"])
+        self.assertEqual((ready["request_id"], failed["request_id"]), ("first", "second"))
+        answers = [line for line in lines if line.get("event") == "request" and line["request_id"] in ("first", "second")]
+        self.assertEqual([(line["request_id"], line["method"], line["status"]) for line in answers],
+                         [("first", "POST", 201), ("second", "POST", 409)])
 
     def test_a_human_log_has_the_same_lines(self):
-        branches = [line for line in log_of_two_branches() if " branch b1 of " in line]
+        log = log_of_two_branches()
+        branches = [line for line in log if " branch b1 of " in line]
         self.assertEqual(len(branches), 2)
         self.assertRegex(branches[0], r"full: ready; pause \d+ us \(pause \d+, snapshot \d+, rearm \d+, resume \d+\)")
         self.assertIn("exists already", branches[1])
+        self.assertTrue(branches[0].endswith("; request first"), branches[0])
+        self.assertTrue(branches[1].endswith("; request second"), branches[1])
+        self.assertTrue([line for line in log if "/branch: 201 after " in line and line.endswith("; request first")], log)
 
 
 if __name__ == "__main__":
