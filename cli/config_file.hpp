@@ -1,7 +1,5 @@
-// The file of coppiced's --config: the part of TOML that flat settings need.
-//
-// Lines `key = value`, where a value is a "string" or 'string', a whole number, true, false, or a list of these in
-// brackets (which may go over several lines); # begins a comment. No tables: there are no sections to tell apart.
+// The file of coppiced's --config: TOML (toml.io), read by toml++, without tables: there are no sections to tell apart.
+// A value is a string, a whole number, true, false, or a list of these.
 #pragma once
 
 #include <string>
@@ -18,7 +16,8 @@ struct config_entry {
   unsigned line = 0;                // 1 is the first
 };
 
-// `file` is for messages. Errors: invalid_argument ("FILE:LINE: ..."), also for a key that stands there twice.
+// The entries in the order of their lines. `file` is for messages. Errors: invalid_argument ("FILE:LINE: ..."), also
+// for a key that stands there twice.
 result<std::vector<config_entry>> parse_config(std::string_view text, const std::string& file);
 
 // `text` as a string of such a file, quotes included.

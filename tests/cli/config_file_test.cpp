@@ -30,18 +30,23 @@ TEST(config_file, has_strings_numbers_booleans_and_lists) {
 }
 
 TEST(config_file, what_is_wrong_is_said_with_file_and_line) {
-  const std::vector<std::pair<std::string, std::string>> wrong = {{"copy-rate", "'key = value'"},
-                                                                  {"= 1", "'key = value'"},
-                                                                  {"[limits]", "section"},
-                                                                  {"copy-rate = 200M", "string in quotes"},
-                                                                  {"copy-rate =", "string in quotes"},
-                                                                  {"copy-rate = \"200M", "closing quote"},
-                                                                  {"copy-rate = \"200M\\", "follow a"},
-                                                                  {"copy-rate = \"\\n\"", "only \\\" and \\\\"},
-                                                                  {"copy-rate = \"1\" 2", "something follows"},
-                                                                  {"allow-path = [\"/a\" \"/b\"]", "comma"},
-                                                                  {"allow-path = [\"/a\",", "no end"},
-                                                                  {"root = \"/b\"", "stands in line 1 already"}};
+  const std::vector<std::pair<std::string, std::string>> wrong = {
+      {"copy-rate", "key-value pair"},
+      {"= 1", "saw '='"},
+      {"[limits]", "limits is a section"},
+      {"limits.copy-rate = 1", "limits is a section"},
+      {"copy-rate = 200M", "copy-rate = \"200M\""},
+      {"copy-rate = fast", "copy-rate = \"200M\""},
+      {"copy-rate = 1.5", "the value of copy-rate must be a string in quotes"},
+      {"copy-rate = 2026-01-01", "the value of copy-rate must be a string in quotes"},
+      {"copy-rate =", "key-value pair"},
+      {"copy-rate = \"200M", "end-of-file"},
+      {"copy-rate = \"\\q\"", "escape sequence"},
+      {"copy-rate = \"1\" 2", "saw '2'"},
+      {"allow-path = [\"/a\" \"/b\"]", "expected comma"},
+      {"allow-path = [\"/a\",", "array"},
+      {"allow-path = [\"/a\", [\"/b\"]]", "the value of allow-path must be"},
+      {"root = \"/b\"", "cannot redefine existing string 'root'"}};
   for (const auto& [line, message] : wrong) {
     const auto parsed = parse_config("root = \"/a\"\n" + line, "c.toml");
     ASSERT_FALSE(parsed.ok()) << line;

@@ -114,7 +114,7 @@ TEST_F(daemon_settings_test, what_is_wrong_is_named_with_its_place) {
   expect_refused(with("log-level = [\"warn\", \"info\"]"), "log-level takes one value");
   expect_refused(with("audit-log-bytes = 5"), "coppiced.toml:1: --audit-log-bytes: ");
   expect_refused(with("insecure-listen = \"perhaps\""), "insecure-listen");
-  expect_refused(with("nonsense"), "coppiced.toml:1: a line must be");
+  expect_refused(with("nonsense"), "coppiced.toml:1: Error while parsing");
   expect_refused(with("listen = \"nowhere\""), "bad address 'nowhere'");
   expect_refused(with("tls-cert = \"/c\""), "tls-cert and tls-key need each other");
   expect_refused(with("tls-client-ca = \"/c\""), "tls-client-ca needs tls-cert");
