@@ -162,9 +162,13 @@ void add_demo_command(CLI::App& app, command_line& line) {
 void add_doctor_command(CLI::App& app, command_line& line) {
   CLI::App* doctor = add(app, "doctor", "Check that this host has what coppiced needs",
                          "coppice doctor --root /var/lib/coppice --vmm /usr/local/bin/firecracker");
-  doctor->add_option("--root", line.doctor.root, "Root of the daemon")->capture_default_str();
-  doctor->add_option("--vmm", line.doctor.vmm, "VMM binary (default: the coppice-vmm beside coppice)");
-  doctor->add_option("--listen", line.doctor.listen, "Address of the daemon")->capture_default_str();
+  doctor->add_option("--config", line.doctor.config,
+                     "Configuration of the daemon (default: /etc/coppice/coppiced.toml, if it is there)");
+  doctor->add_option("--root", line.doctor.root, "Root of the daemon (default: as configured, or /var/lib/coppice)");
+  doctor->add_option("--vmm", line.doctor.vmm,
+                     "VMM binary (default: as configured, or the coppice-vmm beside coppice)");
+  doctor->add_option("--listen", line.doctor.listen,
+                     "Address of the daemon (default: as configured, or 127.0.0.1:8889)");
   doctor->callback([&line] {
     line.local_action = [&line](std::ostream& out, std::ostream&) { return run_doctor(line.doctor, line.json, out); };
   });

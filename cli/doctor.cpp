@@ -12,13 +12,19 @@ namespace coppice {
 namespace {
 
 constexpr std::array checks = {
+    named_check{"configuration", doctor::check_configuration},
     named_check{"kernel", doctor::check_kernel},
     named_check{"kvm", doctor::check_kvm},
     named_check{"userfaultfd", doctor::check_userfaultfd},
+    named_check{"uffd features", doctor::check_userfaultfd_features},
     named_check{"copy engine", doctor::check_copy_engine},
     named_check{"pidfd", doctor::check_pidfd},
     named_check{"open files", doctor::check_open_files},
+    named_check{"threads", doctor::check_threads},
+    named_check{"priority", doctor::check_priority},
     named_check{"memory", doctor::check_memory},
+    named_check{"memory limits", doctor::check_memory_limits},
+    named_check{"network", doctor::check_network},
     named_check{"tmpfs", doctor::check_tmpfs},
     named_check{"root", doctor::check_root},
     named_check{"vmm", doctor::check_vmm},
@@ -55,7 +61,8 @@ std::span<const named_check> doctor_checks() {
   return checks;
 }
 
-int run_doctor(const doctor_options& options, bool json, std::ostream& out) {
+int run_doctor(const doctor_options& given, bool json, std::ostream& out) {
+  const doctor_options options = completed(given);
   const silent_log silence;
   bool good = true;
   std::vector<std::vector<std::string>> rows;

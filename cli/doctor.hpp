@@ -8,12 +8,19 @@
 
 namespace coppice {
 
+// Of the daemon that the host is to serve. See completed() for what is empty.
 struct doctor_options {
-  std::string root = "/var/lib/coppice";
-  std::string vmm = {};  // empty: the daemon's default
-  std::string listen = "127.0.0.1:8889";
+  std::string config = {};  // its configuration file
+  std::string root = {};
+  std::string vmm = {};
+  std::string listen = {};
+  std::string cgroup = {};
   std::string tmpfs = "/dev/shm";  // where the store stages vmstates
 };
+
+// Fills in what `options` leaves empty: from the configuration file (empty: the packaged one, if it is there), else
+// with the daemon's defaults. What is wrong with the file is for doctor::check_configuration() to say.
+doctor_options completed(doctor_options options);
 
 enum class verdict { ok, warning, failed };
 std::string_view to_string(verdict value) noexcept;
@@ -31,10 +38,11 @@ struct named_check {
 };
 
 // All checks, in the order in which they are shown. Each may block for a moment (a VMM is started) and leaves nothing
-// behind.
+// behind. REQUIRES: options that are completed().
 std::span<const named_check> doctor_checks();
 
-// Runs all checks and prints a line for each, or JSON. Returns the exit code: exit_failed if one failed.
+// Runs all checks with the completed() options and prints a line for each, or JSON. Returns the exit code: exit_failed
+// if one failed.
 int run_doctor(const doctor_options& options, bool json, std::ostream& out);
 
 }  // namespace coppice

@@ -6,14 +6,24 @@
 
 namespace coppice::doctor {
 
-// doctor_host.cpp: the kernel and the host's resources.
+// doctor_config.cpp.
+finding check_configuration(const doctor_options& options);
+
+// doctor_host.cpp: what the kernel can do.
 finding check_kernel(const doctor_options& options);
 finding check_kvm(const doctor_options& options);
 finding check_userfaultfd(const doctor_options& options);
+finding check_userfaultfd_features(const doctor_options& options);
 finding check_copy_engine(const doctor_options& options);
 finding check_pidfd(const doctor_options& options);
+finding check_network(const doctor_options& options);
+
+// doctor_limits.cpp: how much of it there is for this user.
 finding check_open_files(const doctor_options& options);
+finding check_threads(const doctor_options& options);
+finding check_priority(const doctor_options& options);
 finding check_memory(const doctor_options& options);
+finding check_memory_limits(const doctor_options& options);
 
 // doctor_places.cpp: what the options name.
 finding check_tmpfs(const doctor_options& options);

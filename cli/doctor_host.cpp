@@ -1,54 +1,72 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
+#include <compare>
 #include <cstdio>
-#include <fstream>
 
 #include "base/guest_memory.hpp"
 #include "base/units.hpp"
 #include "cli/doctor_checks.hpp"
 #include "copy_engine/copy_engine.hpp"
 #include "copy_engine/write_protect.hpp"
+#include "vmm/network_namespace.hpp"
 #include "vmm/reference/memory.hpp"
 #include "vmm/reference/uffd_handover.hpp"
 
 namespace coppice::doctor {
 namespace {
 
-constexpr int known_kvm_version = 12;           // Documentation/virt/kvm/api.rst: it will never change
-constexpr rlim_t files_for_a_full_host = 8192;  // 1,000 connections, 1,000 VMs of a few descriptors each
-constexpr rlim_t fewest_files = 1024;
-constexpr std::uint64_t usual_vm = 256 * mib;
-constexpr std::uint64_t usual_bounce_memory = 256 * mib;
+constexpr int known_kvm_version = 12;  // Documentation/virt/kvm/api.rst: it will never change
 
-// Of /proc/meminfo; 0 if it is not there.
-std::uint64_t available_memory() {
-  std::ifstream file("/proc/meminfo");
-  for (std::string name; file >> name;) {
-    std::uint64_t kilobytes = 0;
-    file >> kilobytes;
-    if (name == "MemAvailable:") return kilobytes * kib;
-    file.ignore(100, '\n');
-  }
-  return 0;
-}
+constexpr std::string_view live_branches_advice =
+    "without it no live branches: Linux 5.19 or later, root or CAP_SYS_PTRACE (or sysctl "
+    "vm.unprivileged_userfaultfd=1), and no seccomp filter that forbids it";
+
+struct version {
+  int major = 0;
+  int minor = 0;
+  auto operator<=>(const version&) const = default;
+};
+constexpr version starts_vms{5, 11};      // close_range(2) with CLOSE_RANGE_CLOEXEC
+constexpr version protects_shmem{5, 19};  // UFFD_FEATURE_WP_HUGETLBFS_SHMEM
+constexpr version has_uffd_device{6, 1};  // /dev/userfaultfd
+
+struct uffd_feature {
+  std::uint64_t bit;
+  const char* name;
+  bool needed;
+};
+// Documentation/admin-guide/mm/userfaultfd.rst. The last one is newer than some headers.
+constexpr uffd_feature uffd_features[] = {
+    {UFFD_FEATURE_PAGEFAULT_FLAG_WP, "write-protect faults", true},
+    {UFFD_FEATURE_WP_HUGETLBFS_SHMEM, "write-protection of shared memory", true},
+    {UFFD_FEATURE_MISSING_SHMEM, "missing pages of shared memory", false},
+    {UFFD_FEATURE_EVENT_REMOVE, "events of removal", false},
+    {1ULL << 13, "protection of untouched pages", false},
+};
 
 }  // namespace
 
 finding check_kernel(const doctor_options&) {
   utsname name{};
   ::uname(&name);
-  int major = 0;
-  int minor = 0;
-  std::sscanf(name.release, "%d.%d", &major, &minor);  // NOLINT: two numbers, or they stay 0
+  version running;
+  std::sscanf(name.release, "%d.%d", &running.major, &running.minor);  // NOLINT: two numbers, or they stay 0
   const std::string found = std::string(name.sysname) + " " + name.release + ", " + name.machine;
   if (std::string_view(name.machine) != "x86_64") return failed(found, "use an x86_64 host: no other is supported");
-  if (major > 5 || (major == 5 && minor >= 19)) return ok(found);
-  return warning(found, "live branches need Linux 5.19 (write-protection of shared memory); full and diff may work");
+  if (running < starts_vms) return failed(found, "use Linux 6.1 or later: VMs can't be started before 5.11");
+  if (running < protects_shmem)
+    return warning(found, "live branches need Linux 5.19 (write-protection of shared memory); full and diff work");
+  if (running < has_uffd_device)
+    return warning(found,
+                   "the packaged service needs Linux 6.1 (/dev/userfaultfd); run coppiced as root, or set "
+                   "sysctl vm.unprivileged_userfaultfd=1");
+  return ok(found);
 }
 
 finding check_kvm(const doctor_options&) {
@@ -68,9 +86,7 @@ finding check_userfaultfd(const doctor_options&) {
   if (!memory.ok()) return failed(memory.error().message(), "free memory");
   const reference::ram_region ram{0, 0, {memory->data(), memory->size()}};
   const auto uffd = reference::create_wp_uffd({&ram, 1});
-  const std::string advice =
-      "without it no live branches: Linux 5.19 or later, root or CAP_SYS_PTRACE (or sysctl "
-      "vm.unprivileged_userfaultfd=1), and no seccomp filter that forbids it";
+  const std::string advice(live_branches_advice);
   if (!uffd.ok()) return failed(uffd.error().message(), advice);
   const auto address = reinterpret_cast<std::uintptr_t>(memory->data());
   for (const bool protect : {true, false}) {
@@ -78,6 +94,27 @@ finding check_userfaultfd(const doctor_options&) {
     if (!done.ok()) return failed(done.error().message(), advice);
   }
   return ok("write-protects shared memory");
+}
+
+// Of the kernel, whatever this user may do with them.
+finding check_userfaultfd_features(const doctor_options&) {
+  const unique_fd uffd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY)));
+  if (!uffd) return failed(errno_error("userfaultfd").message(), std::string(live_branches_advice));
+  uffdio_api api{};
+  api.api = UFFD_API;
+  if (::ioctl(uffd.get(), UFFDIO_API, &api) != 0)
+    return failed(errno_error("UFFDIO_API").message(), std::string(live_branches_advice));
+  std::string present;
+  std::string absent;
+  bool enough = true;
+  for (const auto& feature : uffd_features) {
+    const bool is_there = (api.features & feature.bit) != 0;
+    std::string& list = is_there ? present : absent;
+    list += (list.empty() ? "" : ", ") + std::string(feature.name);
+    enough = enough && (is_there || !feature.needed);
+  }
+  const std::string found = present + (absent.empty() ? "" : "; not there: " + absent);
+  return enough ? ok(found) : failed(found, std::string(live_branches_advice));
 }
 
 finding check_copy_engine(const doctor_options&) {
@@ -96,22 +133,11 @@ finding check_pidfd(const doctor_options&) {
   return failed(errno_error("pidfd_open").message(), "Linux 5.3 or later, and no seccomp filter that forbids it");
 }
 
-finding check_open_files(const doctor_options&) {
-  rlimit limit{};
-  ::getrlimit(RLIMIT_NOFILE, &limit);
-  const std::string found =
-      "at most " + (limit.rlim_max == RLIM_INFINITY ? "any" : std::to_string(limit.rlim_max)) + " open files a process";
-  const std::string advice = "raise the hard limit (LimitNOFILE= of the unit, ulimit -Hn) to 65536";
-  if (limit.rlim_max < fewest_files) return failed(found, advice);
-  return limit.rlim_max < files_for_a_full_host ? warning(found, advice) : ok(found);
-}
-
-finding check_memory(const doctor_options&) {
-  const std::uint64_t available = available_memory();
-  const std::string found = format_bytes(available) + " available";
-  if (available < usual_vm) return failed(found, "a VM of 256 MiB does not fit: free memory");
-  if (available >= usual_vm + usual_bounce_memory) return ok(found);
-  return warning(found, "a VM of 256 MiB and the daemon's --bounce-memory (256M) may not fit both: lower that");
+// As the daemon makes one: it is gone again at once.
+finding check_network(const doctor_options&) {
+  const auto made = network_namespace::create();
+  if (made.ok()) return ok("network namespaces with a tap");
+  return warning(made.error().message(), "only sandboxes with a network need it: see docs/networking.md");
 }
 
 }  // namespace coppice::doctor

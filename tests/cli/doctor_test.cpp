@@ -82,9 +82,43 @@ TEST(doctor, a_port_is_free_or_a_daemons_or_somebody_elses) {
   expect(doctor::check_listen({.listen = "unix:/nowhere/socket"}), verdict::failed, "/nowhere is no folder");
 }
 
+TEST(doctor, what_no_flag_says_the_configuration_says) {
+  const temp_dir folder;
+  const auto file = (folder.path() / "coppiced.toml").string();
+  std::ofstream(file) << "root = \"/r\"\nlisten = \"unix:/s\"\nvmm = \"/v\"\ncgroup = \"/g\"\ncopy-rate = \"1M\"\n";
+  const auto all = completed({.config = file, .listen = "127.0.0.1:0"});
+  EXPECT_EQ(all.root, "/r");
+  EXPECT_EQ(all.vmm, "/v");
+  EXPECT_EQ(all.cgroup, "/g");
+  EXPECT_EQ(all.listen, "127.0.0.1:0");
+  expect(doctor::check_configuration(all), verdict::ok, file);
+}
+
+TEST(doctor, a_configuration_that_cannot_be_read_fails_and_defaults_stand_in) {
+  const temp_dir folder;
+  const auto file = (folder.path() / "coppiced.toml").string();
+  const auto absent = completed({.config = file});
+  EXPECT_EQ(absent.root, "/var/lib/coppice");
+  EXPECT_EQ(absent.listen, "127.0.0.1:8889");
+  expect(doctor::check_configuration(absent), verdict::failed, file);
+  std::ofstream(file) << "root = /r";
+  expect(doctor::check_configuration({.config = file}), verdict::failed, file + ":1: ");
+}
+
+TEST(doctor, a_configured_cgroup_must_be_one) {
+  const temp_dir folder;
+  expect(doctor::check_memory_limits({.cgroup = folder.path().string()}), verdict::failed, "no folder of a cgroup v2");
+}
+
+TEST(doctor, features_of_userfaultfd_are_named) {
+  const auto result = doctor::check_userfaultfd_features({});
+  if (doctor::check_userfaultfd({}).status != verdict::ok) GTEST_SKIP() << result.found;
+  expect(result, verdict::ok, "write-protection of shared memory");
+}
+
 TEST(doctor, every_check_answers_with_advice_where_something_is_wrong) {
   for (const auto& check : doctor_checks()) {
-    const auto result = check.run({.vmm = COPPICE_VMM, .listen = "127.0.0.1:0"});
+    const auto result = check.run(completed({.vmm = COPPICE_VMM, .listen = "127.0.0.1:0"}));
     EXPECT_FALSE(result.found.empty()) << check.name;
     EXPECT_EQ(result.advice.empty(), result.status == verdict::ok) << check.name << ": " << result.found;
   }
