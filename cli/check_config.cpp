@@ -66,7 +66,9 @@ result<void> check_settings(const daemon_settings& settings) {
   COPPICE_TRY(check_vmm(settings.vmm));
   COPPICE_TRY(check_root(settings));
   COPPICE_TRY(check_audit_log(settings.audit_log));
-  if (!settings.cgroup.empty()) COPPICE_TRY(memory_cgroups::check(settings.cgroup));
+  const bool named =
+      !settings.cgroup.empty() && settings.cgroup != "auto";  // which group "auto" is the start will tell
+  if (named) COPPICE_TRY(memory_cgroups::check(settings.cgroup));
   if (!settings.jailer.empty()) COPPICE_TRY(jailer::check(settings.jailer));
   if (*parse_bytes(settings.bounce_memory) < page_size) return wrong("bounce-memory: at least a page, 4K");
   return {};

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <filesystem>
 #include <functional>
 #include <iostream>
 #include <memory>
@@ -17,6 +18,7 @@
 #include "base/units.hpp"
 #include "cli/check_config.hpp"
 #include "cli/daemon_settings.hpp"
+#include "cli/divisible_cgroup.hpp"
 #include "cli/service_notifier.hpp"
 #include "cli/vmm_path.hpp"
 #include "metrics/metrics.hpp"
@@ -115,6 +117,15 @@ std::function<void(const connection_record&)> connection_observer(audit_log* aud
   };
 }
 
+// Where memory limits of VMs are made; empty: nowhere. Without a usable group "auto" is a daemon without limits.
+std::filesystem::path cgroup_of(const daemon_settings& chosen) {
+  if (chosen.cgroup != "auto") return chosen.cgroup;
+  auto own = divisible_cgroup();
+  if (own.ok()) return *std::move(own);
+  spdlog::info("no memory limits of sandboxes: {}", own.error().message());
+  return {};
+}
+
 // Counts each request, and records it if there is an audit log. Both outlive the server.
 std::function<void(const request_record&)> observer(metrics& registry, audit_log* audit) {
   return [&registry, audit](const request_record& request) {
@@ -146,7 +157,7 @@ int serve(const configuration& from, const service_environment& environment, con
   daemon_options options;
   options.root = chosen.root;
   options.vmm = chosen.vmm;
-  options.cgroup = chosen.cgroup;
+  options.cgroup = cgroup_of(chosen);
   options.jailer = chosen.jailer;
   options.jail_first_uid = chosen.jail_first_uid;
   options.engine.rates = rates_of(chosen);

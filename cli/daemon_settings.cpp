@@ -87,9 +87,10 @@ void add_options(CLI::App& app, daemon_settings& chosen) {
       ->configurable(false);
   app.add_option("--root", chosen.root, "Folder of the snapshots, on a disk; created if absent. Must be set");
   app.add_option("--vmm", chosen.vmm, "coppice-vmm or firecracker binary (default: the coppice-vmm beside coppiced)");
-  app.add_option(
-      "--cgroup", chosen.cgroup,
-      "Folder of a cgroup v2 that is the daemon's to divide: sandboxes with a memory limit get a group in it");
+  app.add_option("--cgroup", chosen.cgroup,
+                 "Folder of a cgroup v2 that is the daemon's to divide: sandboxes with a memory limit get a group in "
+                 "it. auto: the "
+                 "one that coppiced runs in, if it can be divided");
   app.add_option("--jailer", chosen.jailer,
                  "Firecracker's jailer: each VMM runs in a chroot of its own as a user of its own; needs root");
   app.add_option("--jail-first-uid", chosen.jail_first_uid,

@@ -25,7 +25,7 @@ struct daemon_settings {
   std::string bounce_memory = "256M";
   daemon_limits limits;
   client_limits clients;
-  std::string cgroup;                       // empty: none
+  std::string cgroup;                       // empty: none; or "auto"
   std::string jailer;                       // empty: VMMs run as the daemon's user
   unsigned jail_first_uid = 1'900'000'000;  // systemd's list of users and groups has nothing there
   std::string token_file;                   // empty: no tokens
