@@ -18,7 +18,7 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent / "support"))
 from coppiced import JOURNAL, Coppiced  # noqa: E402
 from load import Load, misbehaving_vmm  # noqa: E402
-from prometheus import Prometheus  # noqa: E402
+from prometheus import Prometheus, configuration_for  # noqa: E402
 
 RULES = [ROOT / "deploy" / "prometheus" / name for name in ("recording.rules.yml", "alerts.rules.yml")]
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "coppice.json").read_text())
@@ -68,7 +68,7 @@ class Dashboard(unittest.TestCase):
         daemon = Coppiced("--vmm", str(misbehaving_vmm(pathlib.Path(folder.name))))
         cls.addClassCleanup(daemon.stop)
         cls.started = time.time()
-        cls.prometheus = Prometheus(daemon.url.removeprefix("http://"), "coppice", RULES)
+        cls.prometheus = Prometheus(configuration_for(daemon.url.removeprefix("http://"), "coppice", RULES))
         cls.addClassCleanup(cls.prometheus.stop)
         missing_after_waiting({"the first scrape": "up == 1"}, cls.prometheus)  # or it misses what happens first
         cls.load = Load(daemon.url, JOURNAL)

@@ -19,14 +19,18 @@ scrape_configs:
 """
 
 
-class Prometheus:
-    """Started by the constructor; scrapes `target` (host:port) each second, under the name `job`. stop() ends it."""
+def configuration_for(target: str, job: str, rules: list[pathlib.Path]) -> str:
+    """To scrape `target` (host:port) each second, under the name `job`."""
+    return CONFIGURATION.format(rules=json.dumps([str(each) for each in rules]), job=job, target=target)
 
-    def __init__(self, target: str, job: str, rules: list[pathlib.Path]):
+
+class Prometheus:
+    """Started by the constructor, with the text of its configuration. stop() ends it."""
+
+    def __init__(self, text: str):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="prometheus-"))
         configuration = self.folder / "prometheus.yml"
-        files = json.dumps([str(each) for each in rules])
-        configuration.write_text(CONFIGURATION.format(rules=files, job=job, target=target))
+        configuration.write_text(text)
         command = ["prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={self.folder / 'data'}",
                    "--web.listen-address=127.0.0.1:0"]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
