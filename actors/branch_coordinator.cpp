@@ -57,10 +57,15 @@ void branch_coordinator::enter(branch_step step) {
   (this->*actions[static_cast<std::size_t>(step)])();
 }
 
-void branch_coordinator::step_done() {
+std::chrono::microseconds branch_coordinator::note_step() {
   const auto took = since(step_started_);
   timeline_.push_back(
       {to_string(step_), std::chrono::duration_cast<std::chrono::microseconds>(step_started_ - begun_), took});
+  return took;
+}
+
+void branch_coordinator::step_done() {
+  const auto took = note_step();
   with_->meters.step_seconds(to_string(step_), std::chrono::duration<double>(took).count());
   switch (step_) {
     case branch_step::prearm:
@@ -88,6 +93,7 @@ void branch_coordinator::step_done() {
 
 void branch_coordinator::step_failed(const error& why) {
   if (undoing_ || reported_) return;
+  note_step();
   auto reason = why;
   if (reason.code == errc::deadline_exceeded) {
     with_->meters.deadline_missed(to_string(step_));

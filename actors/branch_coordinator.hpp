@@ -36,6 +36,7 @@ class branch_coordinator final : public coordinator_handle::base {
 
   // The machine.
   void enter(branch_step step);
+  std::chrono::microseconds note_step();  // in the timeline; returns what the present step took
   void step_done();
   void step_failed(const error& why);
 

@@ -129,6 +129,7 @@ void fleet::when_ended(const branch_ended& event) {
     if (entry.answered) {
       entry.info.status = snapshot_status::failed;
       entry.info.failure = failure.message();
+      entry.info.timeline = event.timeline;
       failed_[entry.info.tag] = entry.info;
       if (failed_.size() > most_failed) {
         failed_.erase(

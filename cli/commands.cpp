@@ -124,7 +124,7 @@ copy_sample sample_of(const json& branch, std::chrono::steady_clock::time_point 
   return {since, number(branch.value("progress", json::object()), "copied_pages") * page_size};
 }
 
-// Polls until the snapshot is no longer being written. An error if it failed or vanished.
+// Polls until the snapshot is no longer being written: it is ready then, or failed. An error if it vanished.
 result<json> wait_until_written(const command_context& context, json branch,
                                 std::chrono::steady_clock::time_point asked, std::vector<copy_sample>& samples) {
   const std::string path = snapshot_path(shown(branch, "tag")) + "/info";
@@ -138,8 +138,21 @@ result<json> wait_until_written(const command_context& context, json branch,
   }
   if (context.progress) context.err << '\r' << std::string(72, ' ') << '\r' << std::flush;
   samples.push_back(sample_of(branch, asked));
-  if (shown(branch, "status") != "failed") return branch;
-  return error{errc::internal, 0, "branch " + shown(branch, "tag") + " failed: " + shown(branch, "error")};
+  return branch;
+}
+
+// Of a branch that was asked for with --trace; adds to `code` what went wrong here.
+int finish_trace(const command_context& context, const branch_arguments& arguments, const result<json>& branch,
+                 const std::vector<copy_sample>& samples, int code) {
+  if (arguments.trace_file.empty()) return code;
+  if (!branch.ok()) {
+    context.err << "coppice: no trace is written: the daemon tells nothing of this branch\n";
+    return code;
+  }
+  const auto written = write_branch_trace(arguments.trace_file, *branch, samples);
+  if (written.ok()) return code;
+  const int failed = report_failure(context.err, written.error());
+  return code == exit_ok ? failed : code;
 }
 
 void print_verification(std::ostream& out, const json& report) {
@@ -232,10 +245,12 @@ int branch_sandbox(const command_context& context, const branch_arguments& argum
   std::vector<copy_sample> samples;
   auto answer = patient(context).post(sandbox_path(arguments.id) + "/branch", body);
   if (answer.ok() && poll) answer = wait_until_written(context, *std::move(answer), asked, samples);
-  const int code = finish(context, answer, print_branch);
-  if (!answer.ok() || arguments.trace_file.empty()) return code;
-  const auto written = write_branch_trace(arguments.trace_file, *answer, samples);
-  return written.ok() ? code : report_failure(context.err, written.error());
+  const bool failed = answer.ok() && shown(*answer, "status") == "failed";
+  const int code =
+      failed ? report_failure(context.err, {errc::internal, 0,
+                                            "branch " + shown(*answer, "tag") + " failed: " + shown(*answer, "error")})
+             : finish(context, answer, print_branch);
+  return finish_trace(context, arguments, answer, samples, code);
 }
 
 }  // namespace coppice

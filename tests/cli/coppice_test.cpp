@@ -262,6 +262,25 @@ TEST_F(coppice_command, a_branch_that_need_not_be_waited_for_is_shown_as_writing
   plane_.branch_status = snapshot_status::writing;
   EXPECT_EQ(run({"branch", "sb-1", "--no-wait"}), exit_ok);
   EXPECT_THAT(out_, HasSubstr("writing"));
+TEST_F(coppice_command, a_failed_branch_has_a_trace_too_once_its_guest_ran_on) {
+  plane_.branch_status = snapshot_status::writing;
+  snapshot_info failed;
+  failed.tag = "b1";
+  failed.branched_from = "sb-1";
+  failed.status = snapshot_status::failed;
+  failed.failure = "the disk is full";
+  failed.timeline = {{"copy", std::chrono::microseconds(5), std::chrono::microseconds(10)}};
+  plane_.info_script.push_back(failed);
+  const temp_dir dir;
+  const auto file = (dir.path() / "trace.json").string();
+  EXPECT_EQ(run({"branch", "sb-1", "--tag", "b1", "--trace", file.c_str()}), exit_failed);
+  EXPECT_THAT(err_, HasSubstr("the disk is full"));
+  EXPECT_THAT(read_text_file(file).value(), HasSubstr("copy"));
+  plane_.failure = error{errc::deadline_exceeded, 0, "step pause missed its deadline"};
+  EXPECT_EQ(run({"branch", "sb-1", "--tag", "b2", "--trace", file.c_str()}), exit_unavailable);
+  EXPECT_THAT(err_, HasSubstr("no trace is written"));
+}
+
 }
 
 TEST_F(coppice_command, a_full_branch_waits_in_the_daemon) {
