@@ -96,6 +96,13 @@ void print_branch(std::ostream& out, const json& branch) {
   print_snapshots(out, json::array({branch}));
 }
 
+int list_field(const command_context& context, const char* list, const char* field) {
+  const auto answer = context.client.get(list);
+  if (!answer.ok()) return report_failure(context.err, answer.error());
+  for (const json& item : *answer) context.out << shown(item, field) << '\n';
+  return exit_ok;
+}
+
 std::string snapshot_path(const std::string& tag) {
   return "/v1/snapshots/" + path_segment(tag);
 }
@@ -176,6 +183,10 @@ int list_snapshots(const command_context& context) {
   return finish(context, context.client.get("/v1/snapshots"), print_snapshots);
 }
 
+int list_snapshot_tags(const command_context& context) {
+  return list_field(context, "/v1/snapshots", "tag");
+}
+
 int show_snapshot(const command_context& context, const std::string& tag) {
   return finish(context, context.client.get(snapshot_path(tag) + "/info"),
                 [](std::ostream& out, const json& value) { print_fields(out, value); });
@@ -206,6 +217,10 @@ int remove_snapshot(const command_context& context, const std::string& tag) {
 
 int list_sandboxes(const command_context& context) {
   return finish(context, context.client.get("/v1/sandboxes"), print_sandboxes);
+}
+
+int list_sandbox_ids(const command_context& context) {
+  return list_field(context, "/v1/sandboxes", "id");
 }
 
 int show_sandbox(const command_context& context, const std::string& id) {

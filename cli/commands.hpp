@@ -51,11 +51,13 @@ struct branch_arguments {
 };
 
 int list_snapshots(const command_context& context);
+int list_snapshot_tags(const command_context& context);  // a line each
 int show_snapshot(const command_context& context, const std::string& tag);
 int create_snapshot(const command_context& context, const snapshot_create_arguments& arguments);
 int verify_snapshot(const command_context& context, const std::string& tag);
 int remove_snapshot(const command_context& context, const std::string& tag);
 int list_sandboxes(const command_context& context);
+int list_sandbox_ids(const command_context& context);  // a line each
 int show_sandbox(const command_context& context, const std::string& id);
 int create_sandboxes(const command_context& context, const sandbox_create_arguments& arguments);
 int remove_sandbox(const command_context& context, const std::string& id);

@@ -21,6 +21,7 @@ struct command {
   std::vector<word> subcommands;
   std::vector<word> options;
   names argument_choices;
+  std::string named;  // what its argument names: "sandbox" or "snapshot", whose "ls -q" tells the names; empty: neither
 };
 
 // CLI11 keeps the choices of an IsMember only in the text that help shows: "TEXT:{live,full,diff}".
@@ -32,11 +33,18 @@ names choices_of(const CLI::Option& option) {
   return CLI::detail::split(shown.substr(begin + 1, end - begin - 1), ',');
 }
 
+// By the names that help shows: ID is always a sandbox's, TAG a snapshot's that exists, but for the one to be created.
+std::string named_by(const CLI::Option& argument, const std::string& path) {
+  if (argument.get_name() == "ID") return "sandbox";
+  return argument.get_name() == "TAG" && !path.ends_with("snapshot create") ? "snapshot" : "";
+}
+
 void add_options(const CLI::App& app, command& to) {
   for (const CLI::Option* option : app.get_options()) {
     const names choices = choices_of(*option);
     if (option->get_positional()) {
       to.argument_choices.insert(to.argument_choices.end(), choices.begin(), choices.end());
+      if (to.named.empty()) to.named = named_by(*option, to.path);
     }
     const bool takes_value = option->get_items_expected_max() > 0;
     for (const auto& name : option->get_lnames()) {
@@ -98,11 +106,20 @@ std::string table(const std::vector<command>& all, const char* begin_key, const 
   return lines;
 }
 
+std::string table_of_names(const std::vector<command>& all, const char* begin_key, const char* end_key) {
+  std::string lines;
+  for (const command& each : all) {
+    if (!each.named.empty()) lines += "    " + (begin_key + each.path) + end_key + "'" + each.named + "'\n";
+  }
+  return lines;
+}
+
 std::string bash_script(const std::vector<command>& all) {
   const std::string name = all.front().path;
-  return "# bash completion, made by \"" + name + " completion bash\"\n_" + name + "() {\n  local -A next=(\n" +
-         table(all, "['", "']=", false) + "  )\n  local -A choices=(\n" + table(all, "['", "']=", true) +
-         "  )\n  local command=" + name + R"sh( word option='' i
+  return "# bash completion of " + name + "\n_" + name + "() {\n  local -A next=(\n" + table(all, "['", "']=", false) +
+         "  )\n  local -A choices=(\n" + table(all, "['", "']=", true) + "  )\n  local -A named=(\n" +
+         table_of_names(all, "['", "']=") + "  )\n  local command=" + name +
+         R"sh( word option='' words i
   local current="${COMP_WORDS[COMP_CWORD]}"
   for ((i = 1; i < COMP_CWORD; i++)); do
     word="${COMP_WORDS[i]}"
@@ -120,7 +137,11 @@ std::string bash_script(const std::vector<command>& all) {
   if [[ -n "$option" ]]; then
     COMPREPLY=($(compgen -W "${choices["$command $option"]}" -- "$current"))
   else
-    COMPREPLY=($(compgen -W "${next["$command"]}" -- "$current"))
+    words="${next["$command"]}"
+    if [[ -n "${named["$command"]:-}" ]]; then
+      words+=" $(timeout 1 "${COMP_WORDS[0]}" "${named["$command"]}" ls -q 2> /dev/null || true)"
+    fi
+    COMPREPLY=($(compgen -W "$words" -- "$current"))
   fi
 }
 complete -o default -F _)sh" +
@@ -129,9 +150,10 @@ complete -o default -F _)sh" +
 
 std::string zsh_script(const std::vector<command>& all) {
   const std::string name = all.front().path;
-  return "#compdef " + name + "\n# zsh completion, made by \"" + name + " completion zsh\"\n_" + name +
-         "() {\n  local -A next choices\n  next=(\n" + table(all, "'", "' ", false) + "  )\n  choices=(\n" +
-         table(all, "'", "' ", true) + "  )\n  local command=" + name + R"sh( option='' word key i
+  return "#compdef " + name + "\n# zsh completion of " + name + "\n_" + name +
+         "() {\n  local -A next choices named\n  next=(\n" + table(all, "'", "' ", false) + "  )\n  choices=(\n" +
+         table(all, "'", "' ", true) + "  )\n  named=(\n" + table_of_names(all, "'", "' ") +
+         "  )\n  local command=" + name + R"sh( option='' word key i
   for ((i = 2; i < CURRENT; i++)); do
     word=$words[i]
     key="$command $word"
@@ -146,6 +168,9 @@ std::string zsh_script(const std::vector<command>& all) {
   key="$command $option"
   if [[ -z $option ]]; then
     compadd -- ${=next[$command]}
+    if [[ -n ${named[$command]} ]]; then
+      compadd -- ${(f)"$(timeout 1 $words[1] ${named[$command]} ls -q 2> /dev/null)"}
+    fi
   elif [[ -n ${choices[$key]} ]]; then
     compadd -- ${=choices[$key]}
   else
@@ -156,8 +181,8 @@ if [[ $funcstack[1] == _)sh" +
          name + " ]]; then\n  _" + name + " \"$@\"\nelse\n  compdef _" + name + " " + name + "\nfi\n";
 }
 
-std::string fish_word(const command& at, const word& each, bool is_option) {
-  std::string line = "complete -c coppice -n 'test \"$(__coppice_command)\" = \"" + at.path + "\"'";
+std::string fish_word(const std::string& name, const command& at, const word& each, bool is_option) {
+  std::string line = "complete -c " + name + " -n 'test \"$(__" + name + "_command)\" = \"" + at.path + "\"'";
   if (is_option) {
     line += (each.text.starts_with("--") ? " -l " + each.text.substr(2) : " -s " + each.text.substr(1));
     if (each.takes_value) line += each.choices.empty() ? " -r -F" : " -x -a " + quoted(joined(each.choices), "\\'");
@@ -168,38 +193,43 @@ std::string fish_word(const command& at, const word& each, bool is_option) {
 }
 
 std::string fish_script(const std::vector<command>& all) {
+  const std::string name = all.front().path;
   std::string commands;
   std::string valued;
   std::string completions;
   for (const command& each : all) {
     commands += " '" + each.path + "'";
-    for (const word& sub : each.subcommands) completions += fish_word(each, sub, false);
-    for (const auto& choice : each.argument_choices) completions += fish_word(each, {choice, "", false, {}}, false);
+    for (const word& sub : each.subcommands) completions += fish_word(name, each, sub, false);
+    for (const auto& choice : each.argument_choices)
+      completions += fish_word(name, each, {choice, "", false, {}}, false);
+    const std::string lister = "\"(timeout 1 " + name + " " + each.named + " ls -q 2> /dev/null)\"";
+    if (!each.named.empty()) completions += fish_word(name, each, {lister, each.named, false, {}}, false);
     for (const word& option : each.options) {
       if (option.takes_value) valued += " '" + each.path + " " + option.text + "'";
-      completions += fish_word(each, option, true);
+      completions += fish_word(name, each, option, true);
     }
   }
-  return "# fish completion, made by \"coppice completion fish\"\nset -g __coppice_commands" + commands +
-         "\nset -g __coppice_valued" + valued + R"sh(
-function __coppice_command
-    set -l command coppice
+  const std::string variables = "__" + name;
+  return "# fish completion of " + name + "\nset -g " + variables + "_commands" + commands + "\nset -g " + variables +
+         "_valued" + valued + "\nfunction " + variables + "_command\n    set -l command " + name + R"sh(
     set -l is_value 0
     set -l line (commandline -opc)
     set -e line[1]
     for word in $line
         if test $is_value = 1
             set is_value 0
-        else if contains -- "$command $word" $__coppice_valued
+        else if contains -- "$command $word" $)sh" +
+         variables + R"sh(_valued
             set is_value 1
-        else if contains -- "$command $word" $__coppice_commands
+        else if contains -- "$command $word" $)sh" +
+         variables + R"sh(_commands
             set command "$command $word"
         end
     end
     echo $command
 end
-complete -c coppice -f
-)sh" + completions;
+)sh" + "complete -c " +
+         name + " -f\n" + completions;
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ namespace {
 struct command_line {
   client_options daemon;
   bool json = false;
+  bool names_only = false;
   std::string name;  // TAG or ID
   std::string memory = "256M";
   sandbox_create_arguments sandboxes;
@@ -63,7 +64,8 @@ void add_snapshot_commands(CLI::App& app, command_line& line) {
     line.action = [&line](const auto& context) { return create_snapshot(context, line.create); };
   });
   CLI::App* list = add(*group, "ls", "List the snapshots", "coppice snapshot ls --json");
-  list->callback([&line] { line.action = list_snapshots; });
+  list->add_flag("-q,--quiet", line.names_only, "Print the tags only");
+  list->callback([&line] { line.action = line.names_only ? list_snapshot_tags : list_snapshots; });
   const auto one = [&](const char* name, const char* description, const char* example, auto function) {
     CLI::App* command = add(*group, name, description, example);
     name_argument(command, line, "TAG");
@@ -91,7 +93,8 @@ void add_sandbox_commands(CLI::App& app, command_line& line) {
   create->callback(
       [&line] { line.action = [&line](const auto& context) { return create_sandboxes(context, line.sandboxes); }; });
   CLI::App* list = add(*group, "ls", "List the sandboxes", "coppice sandbox ls");
-  list->callback([&line] { line.action = list_sandboxes; });
+  list->add_flag("-q,--quiet", line.names_only, "Print the ids only");
+  list->callback([&line] { line.action = line.names_only ? list_sandbox_ids : list_sandboxes; });
   CLI::App* info = add(*group, "info", "Show one sandbox", "coppice sandbox info sb-1");
   name_argument(info, line, "ID");
   info->callback([&line] { line.action = [&line](const auto& context) { return show_sandbox(context, line.name); }; });

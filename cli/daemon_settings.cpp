@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdlib>
 
+#include "cli/completion.hpp"
 #include "cli/size_option.hpp"
 
 namespace coppice {
@@ -162,10 +163,18 @@ std::variant<daemon_settings, int> parse_daemon_settings(int argc, const char* c
   daemon_settings chosen;
   CLI::App app("Branches running microVMs: the daemon of one host.", "coppiced");
   add_options(app, chosen);
+  std::string shell;
+  app.add_option("--completion", shell, "Print a completion script for a shell, and end")
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}))
+      ->configurable(false);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& failure) {
     return app.exit(failure, out, err) == 0 ? 0 : 2;
+  }
+  if (!shell.empty()) {
+    out << completion_script(app, shell);
+    return 0;
   }
   if (const auto read = read_lower_layers(app, chosen); !read.ok()) {
     err << "coppiced: " << read.error().message() << std::endl;

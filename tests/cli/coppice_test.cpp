@@ -127,6 +127,8 @@ TEST_F(coppice_command, snapshots_are_listed_as_a_table_or_as_json) {
   EXPECT_THAT(out_, AllOf(HasSubstr("TAG"), HasSubstr("base"), HasSubstr("256.0 MiB")));
   EXPECT_EQ(run({"snapshot", "ls", "--json"}), exit_ok);
   EXPECT_EQ(nlohmann::json::parse(out_)[0]["tag"], "base");
+  EXPECT_EQ(run({"snapshot", "ls", "-q"}), exit_ok);
+  EXPECT_EQ(out_, "base\n");
 }
 
 TEST_F(coppice_command, a_snapshot_is_created_with_an_absolute_kernel_path) {
@@ -172,6 +174,8 @@ TEST_F(coppice_command, sandboxes_are_created_listed_shown_and_removed) {
   plane_.sandboxes["sb-1"].id = "sb-1";
   EXPECT_EQ(run({"sandbox", "ls"}), exit_ok);
   EXPECT_THAT(out_, HasSubstr("sb-1"));
+  EXPECT_EQ(run({"sandbox", "ls", "-q"}), exit_ok);
+  EXPECT_EQ(out_, "sb-1\n");
   EXPECT_EQ(run({"sandbox", "info", "sb-1"}), exit_ok);
   EXPECT_EQ(run({"sandbox", "rm", "sb-1"}), exit_ok);
   EXPECT_EQ(run({"sandbox", "info", "sb-1"}), exit_not_found);
@@ -258,10 +262,6 @@ TEST_F(coppice_command, a_branch_that_fails_while_it_is_polled_is_1_with_the_rea
   EXPECT_THAT(err_, HasSubstr("the disk is full"));
 }
 
-TEST_F(coppice_command, a_branch_that_need_not_be_waited_for_is_shown_as_writing) {
-  plane_.branch_status = snapshot_status::writing;
-  EXPECT_EQ(run({"branch", "sb-1", "--no-wait"}), exit_ok);
-  EXPECT_THAT(out_, HasSubstr("writing"));
 TEST_F(coppice_command, a_failed_branch_has_a_trace_too_once_its_guest_ran_on) {
   plane_.branch_status = snapshot_status::writing;
   snapshot_info failed;
@@ -281,6 +281,10 @@ TEST_F(coppice_command, a_failed_branch_has_a_trace_too_once_its_guest_ran_on) {
   EXPECT_THAT(err_, HasSubstr("no trace is written"));
 }
 
+TEST_F(coppice_command, a_branch_that_need_not_be_waited_for_is_shown_as_writing) {
+  plane_.branch_status = snapshot_status::writing;
+  EXPECT_EQ(run({"branch", "sb-1", "--no-wait"}), exit_ok);
+  EXPECT_THAT(out_, HasSubstr("writing"));
 }
 
 TEST_F(coppice_command, a_full_branch_waits_in_the_daemon) {
