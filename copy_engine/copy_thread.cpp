@@ -349,9 +349,13 @@ void copy_thread::close_finished_jobs() {
       job->stage = job_stage::detaching;
       job->summary.copy = std::chrono::duration_cast<std::chrono::microseconds>(engine_clock::now() - job->begin);
       faults_.post([this, job] {
-        faults_.detach(*job->branch, [this, job] {
-          post([job] {
-            if (job->stage == job_stage::detaching) job->stage = job_stage::detached;
+        // Asked where it is decided: the epoch may have ended while its last pages were read, which are too new then.
+        const auto over = job->branch->why_over();
+        faults_.detach(*job->branch, [this, job, over] {
+          post([job, over] {
+            if (job->stage != job_stage::detaching) return;
+            job->stage = job_stage::detached;
+            if (over && !job->failure) job->failure = over;
           });
         });
       });

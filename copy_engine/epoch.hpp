@@ -62,6 +62,11 @@ struct epoch {
   std::vector<std::size_t> retouch;    // what is left of that
   copy_session::completion step_done;  // of the prearm or rearm that is under way
   std::optional<error> given_up;       // why, if a fault waited too long
+  // Why pages that are copied from now on may be newer than the epoch; nullopt: they can't be.
+  std::optional<error> why_over() const {
+    if (phase == epoch_phase::active) return std::nullopt;
+    return given_up.value_or(error{errc::cancelled, 0, "the branch was given up"});
+  }
 
   // Shared.
   page_states states;
