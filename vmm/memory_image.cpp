@@ -68,9 +68,8 @@ result<void> load_image_inside(const memory_cgroup& group, const std::filesystem
   const auto file = open_file(image, O_RDONLY);
   if (!file) return file.error();
   COPPICE_TRY(check_size(file->get(), memory));
-  process_spec copy{"/bin/dd",
-                    {"if=" + image.string(), "of=/proc/self/fd/0", "bs=64K", "conv=sparse,notrunc", "status=none"},
-                    log};
+  process_spec copy{
+      "/bin/dd", {"if=" + image.string(), "of=/proc/self/fd/0", "bs=64K", "conv=sparse,notrunc", "status=none"}, log};
   copy.stdin_fd = memory.fd();
   copy.cgroup_procs = group.procs_fd();
   auto child = spawn_process(copy);
