@@ -5,6 +5,7 @@
 #include <set>
 
 #include "tests/e2e/daemon.hpp"
+#include "tests/e2e/stand_in_jailer.hpp"
 #include "vmm/network_namespace.hpp"
 
 namespace coppice::e2e {

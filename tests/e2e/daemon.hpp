@@ -24,7 +24,6 @@ inline const std::filesystem::path coppiced = COPPICE_COPPICED;
 inline const std::filesystem::path coppice_cli = COPPICE_CLI;
 inline const std::filesystem::path coppice_vmm = COPPICE_VMM;
 inline const std::filesystem::path journal_kernel = COPPICE_JOURNAL;
-inline const std::filesystem::path stand_in_jailer = COPPICE_STAND_IN_JAILER;  // jailer.sh
 
 // A program that was started, with its stdout and stderr in one pipe.
 class child_program {

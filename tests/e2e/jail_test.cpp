@@ -5,6 +5,7 @@
 
 #include "base/file.hpp"
 #include "tests/e2e/daemon.hpp"
+#include "tests/e2e/stand_in_jailer.hpp"
 
 namespace coppice::e2e {
 namespace {
