@@ -105,10 +105,13 @@ void wait_for_the_end(const configuration& from, control_plane& plane, api_serve
   }
 }
 
-// Records what befell a connection. The audit log outlives the server.
-std::function<void(const connection_record&)> connection_observer(audit_log* audit) {
-  return [audit](const connection_record& connection) {
+// Counts connections, and records what befell those that were refused. Both outlive the server.
+std::function<void(const connection_record&)> connection_observer(metrics& registry, audit_log* audit) {
+  return [&registry, audit](const connection_record& connection) {
     using change = connection_record::change;
+    registry.set_http_connections(connection.open);
+    if (connection.what == change::refused) registry.refused_connection("limit");
+    if (connection.what == change::tls_failed) registry.refused_connection("tls");
     if (audit == nullptr) return;
     if (connection.what == change::refused)
       audit->record(audit_event{"connection_refused", connection.peer, "max-connections"});
@@ -132,7 +135,9 @@ std::function<void(const request_record&)> observer(metrics& registry, audit_log
     const bool known = request.route != "none";  // label values must be few
     registry.http_request(request.route, known ? request.method : "other", static_cast<int>(request.status),
                           request.took.count());
-    if (audit != nullptr) audit->record(request);
+    if (audit == nullptr) return;
+    audit->record(request);
+    registry.set_dropped_audit_lines_total(audit->dropped());
   };
 }
 
@@ -167,7 +172,7 @@ int serve(const configuration& from, const service_environment& environment, con
   if (!plane.ok()) return fail(plane.error());
   registry.build_info(COPPICE_VERSION, (*plane)->vmm().app_name + " " + (*plane)->vmm().version);
   serving->on_request = observer(registry, audit.get());
-  serving->on_connection = connection_observer(audit.get());
+  serving->on_connection = connection_observer(registry, audit.get());
   if (audit) serving->may_change = [log = audit.get()] { return log->has_room(); };
   auto server = api_server::start(chosen.address.ip, chosen.address.port, **plane, *std::move(serving));
   if (!server.ok()) {

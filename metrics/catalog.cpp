@@ -17,6 +17,7 @@ constexpr auto timed_steps =
 constexpr auto sources = std::to_array<std::string_view>({"bulk", "captured", "zero", "hole"});
 constexpr auto states = std::to_array<std::string_view>({"starting", "running", "branching", "stuck"});
 constexpr auto ends = std::to_array<std::string_view>({"stopped", "died"});
+constexpr auto refusals = std::to_array<std::string_view>({"limit", "tls"});
 constexpr auto queues = std::to_array<std::string_view>({"starts", "disk"});
 
 constexpr label_definition mode{"mode", modes};
@@ -37,6 +38,7 @@ constexpr auto by_sandbox = std::to_array<label_definition>({sandbox});
 constexpr auto by_sandbox_and_outcome = std::to_array<label_definition>({sandbox, outcome});
 constexpr auto by_sandbox_and_step = std::to_array<label_definition>({sandbox, {"step", timed_steps}});
 constexpr auto by_queue = std::to_array<label_definition>({{"queue", queues}});
+constexpr auto by_refusal = std::to_array<label_definition>({{"reason", refusals}});
 constexpr auto by_request = std::to_array<label_definition>({route, method, {"status", {}}});
 constexpr auto by_route = std::to_array<label_definition>({route, method});
 constexpr auto build_labels = std::to_array<label_definition>({{"version", {}}, {"vmm", {}}});
@@ -230,6 +232,27 @@ constexpr auto definitions = std::to_array<metric_definition>({
      "HTTP requests answered."},
     {metric_id::http_request, "coppice_http_request_seconds", histogram, "seconds", by_route, http_buckets,
      "Time from a request's arrival to its answer."},
+    {metric_id::http_connections,
+     "coppice_http_connections",
+     gauge,
+     "connections",
+     {},
+     {},
+     "Connections of the API's clients that are open."},
+    {metric_id::refused_connections,
+     "coppice_http_refused_connections_total",
+     counter,
+     "connections",
+     by_refusal,
+     {},
+     "Connections that were closed before a request: there were as many as may be, or the TLS handshake failed."},
+    {metric_id::dropped_audit_lines,
+     "coppice_audit_dropped_lines_total",
+     counter,
+     "lines",
+     {},
+     {},
+     "Lines of requests that changed nothing, dropped while the audit log's disk was behind."},
     {metric_id::build_info,
      "coppice_build_info",
      gauge,

@@ -317,6 +317,18 @@ void metrics::http_request(std::string_view route, std::string_view method, int 
   registry_->histogram(metric_id::http_request, {route, method}).Observe(seconds);
 }
 
+void metrics::set_http_connections(std::size_t open) {
+  registry_->gauge(metric_id::http_connections).Set(static_cast<double>(open));
+}
+
+void metrics::refused_connection(std::string_view reason) {
+  registry_->counter(metric_id::refused_connections, {reason}).Increment();
+}
+
+void metrics::set_dropped_audit_lines_total(std::uint64_t total) {
+  registry_->set_total(metric_id::dropped_audit_lines, static_cast<double>(total));
+}
+
 void metrics::build_info(std::string_view version, std::string_view vmm) {
   registry_->gauge(metric_id::build_info, {version, vmm}).Set(1);
 }

@@ -66,6 +66,9 @@ class metrics {
 
   // The API.
   void http_request(std::string_view route, std::string_view method, int status, double seconds);
+  void set_http_connections(std::size_t open);
+  void refused_connection(std::string_view reason);  // "limit" or "tls"
+  void set_dropped_audit_lines_total(std::uint64_t total);
 
   void build_info(std::string_view version, std::string_view vmm);
   void process(const process_figures& figures);

@@ -65,6 +65,9 @@ void report_all(metrics& all) {
   all.queue_length("starts", 5);
   all.store_usage(1000, 10, 4000, 2);
   all.http_request("/v1/sandboxes/{id}", "GET", 200, 0.002);
+  all.set_http_connections(3);
+  all.refused_connection("limit");
+  all.set_dropped_audit_lines_total(7);
   all.build_info("0.1.0", "Firecracker \"1.12\"");
   all.process({.started_at_unix = 1.5, .cpu_seconds = 2.5, .memory_bytes = 3, .open_fds = 4, .max_fds = 5});
 }
@@ -191,6 +194,10 @@ TEST(metrics, values_arrive_under_their_labels) {
         "coppice_store_reserved_bytes 10\n",
         "coppice_snapshots 2\n",
         "coppice_http_requests_total{method=\"GET\",route=\"/v1/sandboxes/{id}\",status=\"200\"} 1\n",
+        "coppice_http_connections 3\n",
+        "coppice_http_refused_connections_total{reason=\"limit\"} 1\n",
+        "coppice_http_refused_connections_total{reason=\"tls\"} 0\n",
+        "coppice_audit_dropped_lines_total 7\n",
         "coppice_build_info{version=\"0.1.0\",vmm=\"Firecracker \\\"1.12\\\"\"} 1\n"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
