@@ -107,7 +107,7 @@ result<std::unique_ptr<control_plane>> start_daemon(const daemon_options& option
     if (!made) return std::move(made).error();
     all.jails = *std::move(made);
   }
-  auto vmm = create_vmm_host({options.vmm, all.run_dir, {}, all.loop, all.jails});
+  auto vmm = create_vmm_host({options.vmm, all.run_dir, {}, all.loop, all.jails, options.live_seccomp_filter});
   if (!vmm) return std::move(vmm).error();
   all.vmm = std::move(*vmm);
   if (!options.cgroup.empty()) {

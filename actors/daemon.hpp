@@ -16,10 +16,11 @@ struct daemon_options {
   branch_deadlines deadlines;
   copy_engine_options engine;
   std::uint64_t keep_free_bytes = 64 * mib;
-  std::filesystem::path cgroup;  // where memory_cgroups are made; empty: none are
-  std::filesystem::path jailer;  // Firecracker's, that VMMs are started with; empty: as they are
-  unsigned jail_first_uid = 0;   // with `jailer`: what no user of the host has, nor the 65,535 after it
-  unsigned workers = 4;          // threads for what blocks, and as many for what does so for long
+  std::filesystem::path cgroup;               // where memory_cgroups are made; empty: none are
+  std::filesystem::path jailer;               // Firecracker's, that VMMs are started with; empty: as they are
+  std::filesystem::path live_seccomp_filter;  // vmm_host_options::live_seccomp_filter
+  unsigned jail_first_uid = 0;                // with `jailer`: what no user of the host has, nor the 65,535 after it
+  unsigned workers = 4;                       // threads for what blocks, and as many for what does so for long
 };
 
 // Opens store, VMM and copy engine and starts the actors. Blocks for some 100 ms. `meters` outlives the result.

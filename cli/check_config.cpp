@@ -70,6 +70,8 @@ result<void> check_settings(const daemon_settings& settings) {
       !settings.cgroup.empty() && settings.cgroup != "auto";  // which group "auto" is the start will tell
   if (named) COPPICE_TRY(memory_cgroups::check(settings.cgroup));
   if (!settings.jailer.empty()) COPPICE_TRY(jailer::check(settings.jailer));
+  if (const auto& filter = settings.live_seccomp_filter; !filter.empty() && ::access(filter.c_str(), R_OK) != 0)
+    return wrong("live-seccomp-filter: " + filter + " can't be read", errno);
   if (*parse_bytes(settings.bounce_memory) < page_size) return wrong("bounce-memory: at least a page, 4K");
   return {};
 }

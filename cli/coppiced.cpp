@@ -165,6 +165,7 @@ int serve(const configuration& from, const service_environment& environment, con
   options.cgroup = cgroup_of(chosen);
   options.jailer = chosen.jailer;
   options.jail_first_uid = chosen.jail_first_uid;
+  options.live_seccomp_filter = chosen.live_seccomp_filter;
   options.engine.rates = rates_of(chosen);
   options.limits = chosen.limits;
   options.engine.bounce_bytes = *parse_bytes(chosen.bounce_memory);

@@ -98,6 +98,10 @@ void add_options(CLI::App& app, daemon_settings& chosen) {
                  "With --jailer: VMMs are users and groups from this number on, which nobody else has")
       ->capture_default_str()
       ->check(CLI::Range(1U, 4'000'000'000U));
+  app.add_option(
+      "--live-seccomp-filter", chosen.live_seccomp_filter,
+      "Compiled seccomp filter of a Firecracker that is to be branched live, whose own forbids that (default: it "
+      "runs with --no-seccomp)");
   app.add_option("--log-level", chosen.log_level, "What is logged to stderr")
       ->capture_default_str()
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "err"}));

@@ -28,6 +28,7 @@ struct daemon_settings {
   std::string cgroup;                       // empty: none; or "auto"
   std::string jailer;                       // empty: VMMs run as the daemon's user
   unsigned jail_first_uid = 1'900'000'000;  // systemd's list of users and groups has nothing there
+  std::string live_seccomp_filter;          // empty: --no-seccomp for VMs that can be branched live
   std::string token_file;                   // empty: no tokens
   tls_files tls;                            // empty: no TLS
   bool insecure_listen = false;

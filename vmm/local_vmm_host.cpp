@@ -132,10 +132,15 @@ class local_vmm_host final : public vmm_host {
                       request.log_file,  request.network_namespace,
                       request.memory_fd, request.memory_group ? request.memory_group->procs_fd() : -1};
     spec.arguments.insert(spec.arguments.end(), {"--api-sock", request.api_socket.string()});
-    if (request.live) spec.arguments.emplace_back("--no-seccomp");  // its filter has no userfaultfd(2)
+    const auto& filter = options_.live_seccomp_filter;
+    if (request.live && filter.empty()) spec.arguments.emplace_back("--no-seccomp");
+    if (request.live && !filter.empty())
+      spec.arguments.insert(spec.arguments.end(), {"--seccomp-filter", filter.string()});
     std::unique_ptr<jail> inside;
     if (options_.jails) {
-      auto made = options_.jails->make(id, request);
+      auto jailed = request;
+      if (request.live && !filter.empty()) jailed.readable.push_back(filter);
+      auto made = options_.jails->make(id, jailed);
       if (!made) return std::move(made).error();
       inside = *std::move(made);
       spec = inside->inside(std::move(spec));

@@ -19,6 +19,9 @@ struct vmm_host_options {
   std::vector<std::string> extra_args;    // passed to every VMM before our own
   std::shared_ptr<event_loop> loop = {};  // where callbacks run; null: one of the host's own
   std::shared_ptr<jailer> jails = {};     // null: VMMs run as the daemon's user, and see what it sees
+  // For VMMs that will be asked for uffd/wp: Firecracker's own has no userfaultfd(2). Empty: they run with
+  // --no-seccomp.
+  std::filesystem::path live_seccomp_filter = {};
 };
 
 // Checks the binary, starts it once below `runtime_dir` and asks what it can do. Blocks for that (some 20 ms). A VMM

@@ -97,6 +97,22 @@ TEST_F(local_vmm_host_test, the_process_gets_its_socket_its_id_and_no_seccomp_on
     ASSERT_TRUE(log);
     EXPECT_THAT(*log, HasSubstr("arg --api-sock\narg " + (dir.path() / "api").string() + "\narg --id\narg vm-1\n"));
     EXPECT_EQ(log->find("--no-seccomp") != std::string::npos, live);
+    EXPECT_EQ(log->find("--seccomp-filter"), std::string::npos);
+  }
+}
+
+TEST_F(local_vmm_host_test, a_live_vmm_gets_the_seccomp_filter_that_there_is_for_it) {
+  const auto host = create_vmm_host({VMM_TEST_CHILD, dir.path(), {"vmm", "patched"}, {}, {}, "/some/filter"});
+  ASSERT_TRUE(host);
+  for (const bool live : {false, true}) {
+    std::promise<exit_status> exited;
+    const auto vmm = start(**host, exited, live);
+    ASSERT_TRUE(vmm);
+    ASSERT_TRUE(ask(**vmm, api_requests::describe()));
+    const auto log = read_text_file(dir.path() / "log");
+    ASSERT_TRUE(log);
+    EXPECT_EQ(log->find("arg --seccomp-filter\narg /some/filter\n") != std::string::npos, live);
+    EXPECT_EQ(log->find("--no-seccomp"), std::string::npos);
   }
 }
 
