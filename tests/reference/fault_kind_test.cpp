@@ -27,8 +27,8 @@ struct fault_kind_test : vmm_test, ::testing::WithParamInterface<vmm_choice> {
     first->must(api_requests::snapshot_full(base().vmstate, base().memory));
     memory_ = load(base().memory, 64 * mib);
     use(GetParam(), arguments);
-    auto vm = start("vm");
-    vm->must(api_requests::load_snapshot(base().vmstate, path_of(*memory_), true, false, true));
+    auto vm = start_on(*memory_, "vm");
+    vm->must(api_requests::load_snapshot(base().vmstate, memory_path, true, false, true));
     expect_advance(memory());
     return vm;
   }

@@ -80,8 +80,8 @@ struct live_branch_test : each_vmm_test {
 
   void expect_good_child(const snapshot& of) {
     const auto own = load(of.memory, memory_->size());
-    auto child = start("child");
-    child->must(api_requests::load_snapshot(of.vmstate, path_of(*own), true, false, true));
+    auto child = start_on(*own, "child");
+    child->must(api_requests::load_snapshot(of.vmstate, memory_path, true, false, true));
     expect_advance({own->data(), own->size()});
   }
 
@@ -113,8 +113,8 @@ TEST_P(live_branch_test, a_branch_of_a_child_of_a_branch_is_of_one_instant_too) 
   if (HasFatalFailure()) return;
   protected_.reset();
   memory_ = load(first.memory, memory_->size());
-  parent = start("child-that-is-parent");
-  parent->must(api_requests::load_snapshot(first.vmstate, path_of(*memory_), true, false, true));
+  parent = start_on(*memory_, "child-that-is-parent");
+  parent->must(api_requests::load_snapshot(first.vmstate, memory_path, true, false, true));
   protect(*parent);
   if (HasFatalFailure()) return;
   branch(*parent, second, 1);

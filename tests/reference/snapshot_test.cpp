@@ -83,8 +83,8 @@ TEST_P(snapshot_test, children_of_one_to_four_vcpus_on_shared_memory_go_on_witho
     const snapshot taken = snapshot_of_running(vcpus);
     for (int i = 0; i < 2; ++i) {
       const auto own = load(taken.memory, 64 * mib);
-      auto child = start("child");
-      child->must(api_requests::load_snapshot(taken.vmstate, path_of(*own), true, false, false));
+      auto child = start_on(*own, "child");
+      child->must(api_requests::load_snapshot(taken.vmstate, memory_path, true, false, false));
       const std::span<const std::byte> seen(own->data(), own->size());
       EXPECT_EQ(steps(seen), taken_steps_) << "paused until it is resumed";
       child->must(api_requests::resume());

@@ -44,9 +44,12 @@ found_vmm find_vmm(const vmm_choice& choice) {
   return {path, {}};
 }
 
-test_vmm::test_vmm(vmm_host& host, const std::filesystem::path& dir, const std::string& name, bool live)
+test_vmm::test_vmm(vmm_host& host, const std::filesystem::path& dir, const std::string& name,
+                   const guest_memory* memory)
     : socket_(dir / (name + ".sock")), log_(dir / (name + ".log")) {
-  auto started = host.start({name, socket_, log_, live}, [exit = exit_](exit_status how) { exit->set_value(how); });
+  const int memory_fd = memory == nullptr ? -1 : memory->fd();
+  auto started =
+      host.start({name, socket_, log_, true, -1, memory_fd}, [exit = exit_](exit_status how) { exit->set_value(how); });
   if (!started) throw std::runtime_error("start " + name + ": " + started.error().message());
   vmm_ = std::move(*started);
   result<api_reply> first = error{};
@@ -123,8 +126,8 @@ std::unique_ptr<test_vmm> vmm_test::boot_on_memfd(const std::string& name, const
     first->must(api_requests::snapshot_diff(base.vmstate, base.memory));  // sparse on every VMM, unlike Full
   }
   memory_ = load(base.memory, options.memory_mib * mib);
-  auto vm = start(name);
-  vm->must(api_requests::load_snapshot(base.vmstate, path_of(*memory_), true, true, true));
+  auto vm = start_on(*memory_, name);
+  vm->must(api_requests::load_snapshot(base.vmstate, memory_path, true, true, true));
   expect_advance(memory());
   return vm;
 }
@@ -177,10 +180,6 @@ std::shared_ptr<guest_memory> vmm_test::load(const std::filesystem::path& image,
   const auto done = load_image(file->get(), *loaded);
   EXPECT_TRUE(done) << done.error().message();
   return loaded;
-}
-
-std::filesystem::path vmm_test::path_of(const guest_memory& memory) {
-  return "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(memory.fd());
 }
 
 }  // namespace coppice::reference

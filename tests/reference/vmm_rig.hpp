@@ -57,8 +57,10 @@ found_vmm find_vmm(const vmm_choice& choice);
 // One VMM process.
 class test_vmm {
  public:
-  // Starts it with the socket and log `<dir>/<name>.*`; fails the test if that fails. `live`: for uffd/wp.
-  test_vmm(vmm_host& host, const std::filesystem::path& dir, const std::string& name, bool live = true);
+  // Starts it for uffd/wp, with the socket and log `<dir>/<name>.*` and `memory` as its stdin; fails the test if that
+  // fails.
+  test_vmm(vmm_host& host, const std::filesystem::path& dir, const std::string& name,
+           const guest_memory* memory = nullptr);
 
   result<api_reply> call(const api_request& request, std::chrono::milliseconds deadline = patience);
   // The same, failing the test if the call fails.
@@ -99,6 +101,11 @@ class vmm_test : public ::testing::Test {
   std::unique_ptr<test_vmm> start(const std::string& name) {
     return std::make_unique<test_vmm>(*host_, dir_.path(), name);
   }
+  // One that finds `memory` at memory_path.
+  std::unique_ptr<test_vmm> start_on(const guest_memory& memory, const std::string& name) {
+    return std::make_unique<test_vmm>(*host_, dir_.path(), name, &memory);
+  }
+  static constexpr const char* memory_path = "/proc/self/fd/0";
   // Boots the journal, with dirty tracking.
   std::unique_ptr<test_vmm> boot(const std::string& name, const boot_options& options = {});
   // A VM that runs on `memory` itself, restored from a snapshot just booted, some steps on: memory is in sight.
@@ -112,7 +119,6 @@ class vmm_test : public ::testing::Test {
   journal_report expect_perfect(const std::filesystem::path& image, std::uint64_t lanes);
   // A copy of the image in a new memfd.
   std::shared_ptr<guest_memory> load(const std::filesystem::path& image, std::uint64_t size);
-  static std::filesystem::path path_of(const guest_memory& memory);
 
   vmm_choice choice_;
   temp_dir dir_;
