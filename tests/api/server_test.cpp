@@ -468,8 +468,9 @@ TEST_F(server, new_limits_hold_for_what_begins_from_then_on) {
   EXPECT_THAT(post(first), StartsWith("HTTP/1.1 400"));  // a blank body names no snapshot
   api_->set_limits({.body_bytes = 1000, .connections = 1});
   EXPECT_THAT(raw_client(api_->port()).read_until(""), HasSubstr("too many connections"));
-  post(first);  // that it may have begun to wait for before
-  EXPECT_THAT(post(first), StartsWith("HTTP/1.1 413"));
+  auto answer = post(first);  // which it may have begun to wait for under the old limits
+  if (answer.starts_with("HTTP/1.1 400")) answer = post(first);
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 413"));
 }
 
 TEST_F(server, each_answer_is_reported_with_its_route) {

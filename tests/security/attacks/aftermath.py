@@ -93,6 +93,8 @@ def what_is_wrong_with(victim: Victim, text: str) -> str:
     recorded, by_nobody = {}, []
     for line in text.splitlines():
         entry = json.loads(line)
+        if entry["event"] != "request":  # the daemon's start, a refused connection, ...
+            continue
         recorded.setdefault(entry["request_id"], []).append(entry["status"])
         if entry["request_id"] not in victim.answered and victim.peers.get(entry["peer"]) is False and not victim.is_unix:
             by_nobody.append(line)
