@@ -37,6 +37,15 @@ struct local_vmm_host_test : testing::Test {
       std::this_thread::sleep_for(1ms);
     }
   }
+  // What a VMM that was started and has answered says of its arguments, after those of the VMMs before.
+  std::string arguments_of_vmm(vmm_host& host, bool live) {
+    std::promise<exit_status> exited;
+    const auto vmm = start(host, exited, live);
+    EXPECT_TRUE(vmm && ask(**vmm, api_requests::describe()));
+    const auto log = read_text_file(dir.path() / "log");
+    EXPECT_TRUE(log);
+    return log ? *log : std::string();
+  }
   void no_child_is_left() {
     EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1);
     EXPECT_EQ(errno, ECHILD);
@@ -89,15 +98,10 @@ TEST_F(local_vmm_host_test, the_process_gets_its_socket_its_id_and_no_seccomp_on
   const auto host = fake_host("patched");
   ASSERT_TRUE(host);
   for (const bool live : {false, true}) {
-    std::promise<exit_status> exited;
-    const auto vmm = start(**host, exited, live);
-    ASSERT_TRUE(vmm);
-    ASSERT_TRUE(ask(**vmm, api_requests::describe()));
-    const auto log = read_text_file(dir.path() / "log");
-    ASSERT_TRUE(log);
-    EXPECT_THAT(*log, HasSubstr("arg --api-sock\narg " + (dir.path() / "api").string() + "\narg --id\narg vm-1\n"));
-    EXPECT_EQ(log->find("--no-seccomp") != std::string::npos, live);
-    EXPECT_EQ(log->find("--seccomp-filter"), std::string::npos);
+    const auto log = arguments_of_vmm(**host, live);
+    EXPECT_THAT(log, HasSubstr("arg --api-sock\narg " + (dir.path() / "api").string() + "\narg --id\narg vm-1\n"));
+    EXPECT_EQ(log.find("--no-seccomp") != std::string::npos, live);
+    EXPECT_EQ(log.find("--seccomp-filter"), std::string::npos);
   }
 }
 
@@ -105,14 +109,9 @@ TEST_F(local_vmm_host_test, a_live_vmm_gets_the_seccomp_filter_that_there_is_for
   const auto host = create_vmm_host({VMM_TEST_CHILD, dir.path(), {"vmm", "patched"}, {}, {}, "/some/filter"});
   ASSERT_TRUE(host);
   for (const bool live : {false, true}) {
-    std::promise<exit_status> exited;
-    const auto vmm = start(**host, exited, live);
-    ASSERT_TRUE(vmm);
-    ASSERT_TRUE(ask(**vmm, api_requests::describe()));
-    const auto log = read_text_file(dir.path() / "log");
-    ASSERT_TRUE(log);
-    EXPECT_EQ(log->find("arg --seccomp-filter\narg /some/filter\n") != std::string::npos, live);
-    EXPECT_EQ(log->find("--no-seccomp"), std::string::npos);
+    const auto log = arguments_of_vmm(**host, live);
+    EXPECT_EQ(log.find("arg --seccomp-filter\narg /some/filter\n") != std::string::npos, live);
+    EXPECT_EQ(log.find("--no-seccomp"), std::string::npos);
   }
 }
 
