@@ -45,7 +45,9 @@ class bench_daemon {
   const api_client& client() const noexcept { return *client_; }
   pid_t pid() const noexcept { return process_->pid(); }
   nlohmann::json vmm() const;  // {"name", "version"}
-  std::filesystem::path api_socket(const std::string& sandbox) const { return run_folder{root() / "run" / sandbox}.api_socket(); }
+  std::filesystem::path api_socket(const std::string& sandbox) const {
+    return run_folder{root() / "run" / sandbox}.api_socket();
+  }
 
   result<void> make_base(const std::string& tag, const guest_spec& spec);
   result<std::vector<std::string>> start_sandboxes(const std::string& tag, unsigned n);
