@@ -116,8 +116,12 @@ TEST_F(copy_engine_test, a_disk_that_the_guest_would_have_to_wait_for_costs_the_
   stuck_disk disk(8192 * page_size);
   START_OR_SKIP({.pages = 8192}, {.bounce_bytes = 4 * page_size, .longest_deferral = std::chrono::milliseconds(20)});
   if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
-  auto made = branch("unused", *open_file(disk.file(), O_RDWR));
+  auto made = prearmed_branch("unused");
+  vm->pause();  // until the disk is stuck: before, the branch could be given up for a copy thread that is not served
+  take_instant(made);
+  start_copy(made, *open_file(disk.file(), O_RDWR));
   ASSERT_TRUE(disk.wait_for_stuck_write());
+  vm->resume();
   for (int i = 0; i < 20; ++i) ASSERT_TRUE(vm->runs());
   const auto deadline = std::chrono::steady_clock::now() + patience;
   for (bool unprotected = false; !unprotected;) {
