@@ -10,7 +10,7 @@ constexpr std::size_t messages_a_turn = 32;
 }
 
 loop_scheduler::loop_scheduler(caf::actor_system& system, std::shared_ptr<event_loop> loop)
-    : abstract_coordinator(system), loop_(std::move(loop)), unit_(system, *this) {
+    : abstract_coordinator(system), loop_(std::move(loop)), unit_(system, *this), clock_(loop_) {
   assert(loop_);
 }
 
@@ -30,18 +30,12 @@ void loop_scheduler::run(caf::resumable* job) {
   }
 }
 
-void loop_scheduler::start() {
-  timer_ = std::thread([this] { clock_.run_dispatch_loop(); });
-  abstract_coordinator::start();
-}
-
 // Called by ~actor_system when all actors have ended but CAF's own.
 void loop_scheduler::stop() {
   loop_->run_sync([this] { stopped_ = true; });
   stop_actors();
   loop_->run_sync([] {});  // what came since is cleaned up, which speaks to the clock
-  clock_.cancel_dispatch_loop();
-  timer_.join();
+  clock_.stop();
   // Nothing refers to this any more. Spawning made the loop's thread hold the system's logger, and ~actor_system waits
   // until nobody does.
   loop_->run_sync([] { caf::logger::set_current_actor_system(nullptr); });

@@ -2,12 +2,11 @@
 #pragma once
 
 #include <caf/actor_system_config.hpp>
-#include <caf/detail/thread_safe_actor_clock.hpp>
 #include <caf/execution_unit.hpp>
 #include <caf/scheduler/abstract_coordinator.hpp>
 #include <memory>
-#include <thread>
 
+#include "actors/loop_clock.hpp"
 #include "vmm/event_loop.hpp"
 
 namespace coppice {
@@ -21,7 +20,6 @@ class loop_scheduler final : public caf::scheduler::abstract_coordinator {
 
   void enqueue(caf::resumable* job) override;  // thread-safe; takes the reference that comes with it
   caf::actor_clock& clock() noexcept override { return clock_; }
-  void start() override;
   void stop() override;
 
  private:
@@ -39,8 +37,7 @@ class loop_scheduler final : public caf::scheduler::abstract_coordinator {
   const std::shared_ptr<event_loop> loop_;
   unit unit_;
   bool stopped_ = false;  // the loop's thread only
-  caf::detail::thread_safe_actor_clock clock_;
-  std::thread timer_;
+  loop_clock clock_;
 };
 
 // Of an actor system whose actors `loop` runs.

@@ -91,6 +91,57 @@ TEST_F(loop_scheduler_test, delayed_messages_and_deadlines_come) {
   caf::anon_send_exit(silent, caf::exit_reason::user_shutdown);
 }
 
+TEST_F(loop_scheduler_test, what_is_due_earlier_comes_first_whenever_and_wherever_it_was_asked_for) {
+  loop_settings settings(loop_);
+  caf::actor_system system(settings);
+  std::vector<int> came;  // the loop's thread only
+  std::promise<std::vector<int>> all;
+  const auto receiver = system.spawn<scripted>([&](caf::event_based_actor* self) -> caf::behavior {
+    self->delayed_send(self, 40ms, 3);
+    self->delayed_send(self, 10ms, 1);
+    return {[&, self](int number) {
+      came.push_back(number);
+      if (came.size() < 3) return;
+      all.set_value(came);
+      self->quit();
+    }};
+  });
+  caf::delayed_anon_send(receiver, 20ms, 2);  // by another thread
+  EXPECT_EQ(soon(all), (std::vector<int>{1, 2, 3}));
+}
+
+TEST_F(loop_scheduler_test, an_answer_in_time_takes_its_deadline_back) {
+  loop_settings settings(loop_);
+  caf::actor_system system(settings);
+  std::promise<int> answers;
+  const auto prompt = system.spawn<scripted>(
+      [](caf::event_based_actor*) -> caf::behavior { return {[](int number) { return number; }}; });
+  system.spawn<scripted>([&](caf::event_based_actor* self) -> caf::behavior {
+    auto heard = std::make_shared<int>(0);
+    self->request(prompt, 20ms, 1).then([heard](int) { ++*heard; }, [heard](caf::error&) { *heard += 100; });
+    self->delayed_send(self, 60ms, 0);  // when it would have been due
+    return {[&answers, self, heard](int) {
+      answers.set_value(*heard);
+      self->quit();
+    }};
+  });
+  EXPECT_EQ(soon(answers), 1);
+  caf::anon_send_exit(prompt, caf::exit_reason::user_shutdown);
+}
+
+TEST_F(loop_scheduler_test, what_is_due_after_the_systems_end_is_dropped) {
+  const auto kept = std::make_shared<int>(0);
+  {
+    loop_settings settings(loop_);
+    caf::actor_system system(settings);
+    const auto receiver = system.spawn<scripted>(
+        [kept](caf::event_based_actor* self) -> caf::behavior { return {[self](int) { self->quit(); }}; });
+    caf::delayed_anon_send(receiver, 1h, 7);
+    caf::anon_send(receiver, 1);
+  }
+  EXPECT_EQ(kept.use_count(), 1);
+}
+
 TEST_F(loop_scheduler_test, a_handle_may_outlive_the_system_and_the_loop_goes_on) {
   caf::actor left;
   {
