@@ -12,11 +12,11 @@
 
 #include "base/log.hpp"
 #include "vmm/capability_probe.hpp"
-#include "vmm/curl_api_channel.hpp"
 #include "vmm/event_loop.hpp"
+#include "vmm/http_api_channel.hpp"
 #include "vmm/process.hpp"
 #include "vmm/uffd_receiver.hpp"
-#include "vmm/unix_listener.hpp"
+#include "vmm/unix_socket.hpp"
 
 namespace coppice {
 namespace {
@@ -98,7 +98,7 @@ class local_vmm final : public running_vmm {
   std::mutex mutex_;  // guards child_ against kill()
   std::optional<child_process> child_;
   bool watched_ = false;                 // loop's thread
-  std::optional<curl_api_channel> api_;  // always there, until the destructor
+  std::optional<http_api_channel> api_;  // always there, until the destructor
 };
 
 // Firecracker accepts letters, digits and '-' only, up to 64 (src/utils/validators.rs).

@@ -9,7 +9,7 @@
 #include <set>
 #include <utility>
 
-#include "vmm/unix_listener.hpp"
+#include "vmm/unix_socket.hpp"
 
 namespace coppice {
 namespace {

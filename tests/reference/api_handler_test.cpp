@@ -9,7 +9,7 @@
 #include "tests/reference/call_table.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "vmm/guest/journal_oracle.hpp"
-#include "vmm/unix_listener.hpp"
+#include "vmm/unix_socket.hpp"
 
 namespace coppice::reference {
 namespace {

@@ -5,7 +5,7 @@
 #include <cstdlib>
 
 #include "tests/reference/vmm_rig.hpp"
-#include "vmm/unix_listener.hpp"
+#include "vmm/unix_socket.hpp"
 
 namespace coppice::reference {
 namespace {

@@ -10,7 +10,7 @@
 #include "base/file.hpp"
 #include "tests/reference/call_table.hpp"
 #include "tests/reference/vmm_rig.hpp"
-#include "vmm/unix_listener.hpp"
+#include "vmm/unix_socket.hpp"
 
 namespace coppice::reference {
 namespace {

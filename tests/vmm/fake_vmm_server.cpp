@@ -6,7 +6,7 @@
 
 #include <stdexcept>
 
-#include "vmm/unix_listener.hpp"
+#include "vmm/unix_socket.hpp"
 
 namespace coppice {
 

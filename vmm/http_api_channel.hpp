@@ -1,4 +1,4 @@
-// A VMM's API over its unix socket, by libcurl.
+// A VMM's API over its unix socket: HTTP/1.1 on the event loop.
 #pragma once
 
 #include <filesystem>
@@ -15,10 +15,11 @@ namespace coppice {
 // (503, too many connections: `unavailable`).
 // The destructor cancels what is unanswered and returns when every completion has run (on the loop's own thread: those
 // of calls made a moment before may follow): don't hold a lock in it that a completion takes.
-class curl_api_channel final : public api_channel {
+// Why not libcurl: docs/decisions/api-channel.md.
+class http_api_channel final : public api_channel {
  public:
-  curl_api_channel(std::shared_ptr<event_loop> loop, std::filesystem::path socket);
-  ~curl_api_channel() override;
+  http_api_channel(std::shared_ptr<event_loop> loop, std::filesystem::path socket);
+  ~http_api_channel() override;
 
   void call(api_request request, std::chrono::milliseconds deadline, completion done) override;
 
