@@ -8,6 +8,7 @@
 
 namespace coppice {
 namespace {
+constexpr std::chrono::milliseconds shortest_deadline{1};
 constexpr auto longest_copy = std::chrono::hours(24);  // the watchdog in copy_stream ends it much earlier
 constexpr auto abort_deadline = std::chrono::seconds(5);
 constexpr auto drop_deadline = std::chrono::seconds(35);  // may wait for a publish that is under way
@@ -116,7 +117,7 @@ std::chrono::milliseconds branch_coordinator::deadline() const {
   if (step_ == branch_step::prearm) return own + std::chrono::milliseconds(job_.record.memory_bytes / (4 * mib));
   if (!spec_of(step_).in_pause) return own;
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(budget_end_ - step_started_);
-  return std::clamp(left, std::chrono::milliseconds(1), std::max(own, std::chrono::milliseconds(1)));
+  return std::clamp(left, shortest_deadline, std::max(own, shortest_deadline));
 }
 
 // ---- The steps ------------------------------------------------------------------------------------------------------
@@ -164,7 +165,15 @@ void branch_coordinator::have_session(const memory_session& answer) {
 }
 
 void branch_coordinator::prearm() {
-  perform(stream_, deadline(), prearm_memory{}, &branch_coordinator::done_answer);
+  perform(stream_, deadline(), prearm_memory{}, &branch_coordinator::prearmed);
+}
+
+// A VMM that doesn't answer is found before its guest is paused. And what the pause runs next, here and in the VMM, is
+// in the caches again: the pre-arm has just gone through the page tables of all RAM.
+void branch_coordinator::prearmed(const finished&) {
+  const auto left = std::max(std::chrono::ceil<std::chrono::milliseconds>(step_started_ + deadline() - clock().now()),
+                             shortest_deadline);
+  perform(job_.vm, left, probe_vm{left}, &branch_coordinator::done_answer);
 }
 
 void branch_coordinator::pause() {

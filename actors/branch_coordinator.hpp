@@ -48,6 +48,7 @@ class branch_coordinator final : public coordinator_handle::base {
   void no_diff_base(const std::string& why);
   void have_session(const memory_session& answer);
   void prearm();
+  void prearmed(const finished&);
   void pause();
   void snapshot();
   void rearm();

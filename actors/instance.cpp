@@ -10,6 +10,13 @@ namespace coppice {
 namespace {
 constexpr auto first_backoff = std::chrono::milliseconds(10);
 constexpr auto last_backoff = std::chrono::milliseconds(1000);
+
+void pass_on(const result<api_reply>& answer, caf::typed_response_promise<finished>& to) {
+  if (answer)
+    to.deliver(finished{});
+  else
+    to.deliver(to_caf(answer.error()));
+}
 }  // namespace
 
 instance::instance(caf::actor_config& config, services_ptr with, instance_spec spec)
@@ -27,6 +34,7 @@ instance::behavior_type instance::make_behavior() {
       [this](const struct give_back& ask) { give_back(ask.branch, true); },
       [this](const give_back_pause& ask) { give_back(ask.branch, false); },
       [this](const struct begin_copy&) { return begin_copy(); },
+      [this](const probe_vm& ask) { return probe(ask); },
       [this](const pause_vm& ask) { return pause(ask); },
       [this](const snapshot_vm& ask) { return snapshot(ask); },
       [this](const resume_vm& ask) { return resume(ask); },
@@ -102,6 +110,13 @@ caf::result<memory_session> instance::begin_copy() {
   return memory_session{share_offloaded(with_->slow_pool, std::move(*session))};
 }
 
+caf::result<finished> instance::probe(const probe_vm& ask) {
+  auto promise = make_response_promise<finished>();
+  call(api_requests::describe(), ask.deadline,
+       [promise](const result<api_reply>& answer) mutable { pass_on(answer, promise); });
+  return promise;
+}
+
 caf::result<finished> instance::pause(const pause_vm& ask) {
   if (!is_legal(state_, instance_command::pause)) return illegal("pause");
   state_ = instance_state::pausing;
@@ -136,12 +151,8 @@ caf::result<finished> instance::snapshot(const snapshot_vm& ask) {
                                             : api_requests::snapshot_diff(vmstate->path, memory->path);
   }
   auto promise = make_response_promise<finished>();
-  call(std::move(request), ask.deadline, [promise, vmstate = *vmstate, memory](result<api_reply> answer) mutable {
-    if (answer)
-      promise.deliver(finished{});
-    else
-      promise.deliver(to_caf(answer.error()));
-  });
+  call(std::move(request), ask.deadline,
+       [promise, vmstate = *vmstate, memory](const result<api_reply>& answer) mutable { pass_on(answer, promise); });
   return promise;
 }
 

@@ -66,6 +66,7 @@ class instance final : public instance_handle::base {
   caf::result<turn_grant> take_turn(const struct take_turn& ask);
   void give_back(std::uint64_t branch, bool bitmap_too);
   caf::result<memory_session> begin_copy();
+  caf::result<finished> probe(const probe_vm& ask);
   caf::result<finished> pause(const pause_vm& ask);
   caf::result<finished> snapshot(const snapshot_vm& ask);
   caf::result<finished> resume(const resume_vm& ask);

@@ -194,6 +194,10 @@ struct begin_copy {};
 struct memory_session {
   session_ptr session;
 };
+// -> finished: the VMM's API answers. Errors: unavailable, conflict (the VMM refused). Repeatable.
+struct probe_vm {
+  std::chrono::milliseconds deadline{};
+};
 // -> finished. Errors: conflict (in this state, or the VMM refused). Not repeatable.
 struct pause_vm {
   std::chrono::milliseconds deadline{};
@@ -231,10 +235,10 @@ using instance_handle =
     caf::typed_actor<caf::reacts_to<continuation>, caf::replies_to<start_instance>::with<instance_started>,
                      caf::replies_to<take_turn>::with<turn_grant>, caf::reacts_to<give_back>,
                      caf::reacts_to<give_back_pause>, caf::replies_to<begin_copy>::with<memory_session>,
-                     caf::replies_to<pause_vm>::with<finished>, caf::replies_to<snapshot_vm>::with<finished>,
-                     caf::replies_to<resume_vm>::with<finished>, caf::reacts_to<set_diff_base>,
-                     caf::replies_to<stop_instance>::with<finished>, caf::replies_to<get_memory>::with<guest_ram>,
-                     caf::replies_to<get_network>::with<guest_network>>;
+                     caf::replies_to<probe_vm>::with<finished>, caf::replies_to<pause_vm>::with<finished>,
+                     caf::replies_to<snapshot_vm>::with<finished>, caf::replies_to<resume_vm>::with<finished>,
+                     caf::reacts_to<set_diff_base>, caf::replies_to<stop_instance>::with<finished>,
+                     caf::replies_to<get_memory>::with<guest_ram>, caf::replies_to<get_network>::with<guest_network>>;
 
 // ---- branch_coordinator, base_builder -------------------------------------------------------------------------------
 
@@ -397,6 +401,7 @@ COPPICE_LOCAL_MESSAGE(give_back)
 COPPICE_LOCAL_MESSAGE(give_back_pause)
 COPPICE_LOCAL_MESSAGE(begin_copy)
 COPPICE_LOCAL_MESSAGE(memory_session)
+COPPICE_LOCAL_MESSAGE(probe_vm)
 COPPICE_LOCAL_MESSAGE(pause_vm)
 COPPICE_LOCAL_MESSAGE(snapshot_vm)
 COPPICE_LOCAL_MESSAGE(resume_vm)

@@ -24,8 +24,8 @@ constexpr std::chrono::microseconds slice_rest{100};
 
 // The pre-arm goes over the pages touched meanwhile again while there are more than this, a few times at most: what is
 // left is work inside the pause.
-constexpr std::size_t few_touched_pages = 128;
-constexpr unsigned most_prearm_rounds = 4;
+constexpr std::size_t few_touched_pages = 8;
+constexpr unsigned most_prearm_rounds = 6;
 constexpr std::size_t slice_touched_pages = 512;
 
 // Faults are answered before anything else runs: each one is a vCPU that stands still.

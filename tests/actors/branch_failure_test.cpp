@@ -53,8 +53,8 @@ TEST_F(live_branch, goes_the_steps_in_order_and_is_listed_when_ready) {
   auto branch = with.branch(parent, "b1");
   ASSERT_TRUE(branch->has_value());
   ASSERT_TRUE((*branch)->ok()) << (*branch)->error().message();
-  EXPECT_THAT(with.what->calls, testing::ElementsAre("reserve", "begin", "prearm", "pause", "snapshot", "VmstateOnly",
-                                                     "rearm", "resume", "copy", "publish"));
+  EXPECT_THAT(with.what->calls, testing::ElementsAre("reserve", "begin", "prearm", "describe", "pause", "snapshot",
+                                                     "VmstateOnly", "rearm", "resume", "copy", "publish"));
   EXPECT_EQ((**branch)->status, snapshot_status::ready);
   EXPECT_TRUE((**branch)->memory_checksum.has_value());
   EXPECT_EQ(with.what->live_sessions, 0U);
@@ -115,6 +115,20 @@ TEST_P(asked_step, whose_vm_dies_in_a_step_fails_and_leaves_no_trace) {
   EXPECT_THAT((*branch)->error().message(), HasSubstr("step " + GetParam().step));
   EXPECT_THAT((*branch)->error().message(), HasSubstr("ended"));
   expect_no_trace(false);
+}
+
+TEST_F(live_branch, of_a_vmm_that_does_not_answer_fails_and_its_guest_is_never_paused) {
+  with.what->orders["describe"] = conduct::never;
+  with.what->calls.clear();
+  auto branch = with.branch(parent, "b1");
+  with.pass(milliseconds(3'000), milliseconds(10));
+  ASSERT_TRUE(branch->has_value());
+  ASSERT_FALSE((*branch)->ok());
+  EXPECT_EQ((*branch)->error().code, errc::deadline_exceeded);
+  EXPECT_THAT((*branch)->error().message(), HasSubstr("step prearm"));
+  EXPECT_FALSE(with.what->called("pause"));
+  expect_no_trace();
+  expect_next_branch_works();
 }
 
 TEST_F(live_branch, whose_reservation_comes_late_leaves_no_trace) {
