@@ -1,6 +1,10 @@
-// The bounded memory that holds captured pages until they are written.
+// The bounded memory that holds captured pages until they are written. All VMs share it, by dynamic thresholds
+// (Choudhury and Hahne 1998, for the buffers of network switches): a VM may hold up to four times what is free. So one
+// whose disk is stuck takes four fifths of the pool at most, two of them four ninths each, and some is always left for
+// the others.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -13,16 +17,27 @@
 
 namespace coppice {
 
+// How many buffers a VM holds.
+class bounce_share {
+ public:
+  std::size_t held() const noexcept { return held_.load(std::memory_order_relaxed); }
+
+ private:
+  friend class bounce_pool;
+  std::atomic<std::size_t> held_{0};
+};
+
 // One captured page: its content, and which page it is. Owned by the pool; passed from fault thread to copy thread.
 struct bounce_buffer {
   bounce_buffer* next = nullptr;
   std::size_t page = 0;
   std::byte* data = nullptr;  // page_size bytes, page-aligned
+  bounce_share* holder = nullptr;
 
   std::span<const std::byte> bytes() const noexcept { return {data, page_size}; }
 };
 
-// acquire(), available() and trim() on the fault thread only; release() on any.
+// release() on any thread, all others on the fault thread only.
 class bounce_pool {
  public:
   static result<bounce_pool> create(std::uint64_t bytes) {
@@ -49,17 +64,26 @@ class bounce_pool {
     return free_count_;
   }
 
-  // REQUIRES: available() > 0
-  bounce_buffer* acquire() noexcept {
+  // How many of them `vm` may have.
+  std::size_t available_to(const bounce_share& vm) noexcept {
+    const std::size_t free = available(), most = most_of_free * free, held = vm.held();
+    return held < most ? std::min(free, most - held) : 0;
+  }
+
+  // `vm` outlives the buffer's use. REQUIRES: available() > 0
+  bounce_buffer* acquire(bounce_share& vm) noexcept {
     bounce_buffer* const buffer = free_;
     free_ = buffer->next;
     --free_count_;
     used_.fetch_add(1, std::memory_order_relaxed);
+    vm.held_.fetch_add(1, std::memory_order_relaxed);
+    buffer->holder = &vm;
     return buffer;
   }
 
   void release(bounce_buffer* buffer) noexcept {
     used_.fetch_sub(1, std::memory_order_relaxed);
+    buffer->holder->held_.fetch_sub(1, std::memory_order_relaxed);
     released_.push(buffer);
   }
 
@@ -71,6 +95,8 @@ class bounce_pool {
   }
 
  private:
+  static constexpr std::size_t most_of_free = 4;
+
   explicit bounce_pool(mapping memory) : memory_(std::move(memory)), buffers_(memory_.size() / page_size) {
     for (std::size_t i = buffers_.size(); i-- > 0;) {
       buffers_[i].data = memory_.data() + i * page_size;

@@ -85,12 +85,13 @@ struct deferred_fault {
   engine_clock::time_point since;
 };
 
-// One VM's RAM under the engine's protection. Fault thread only, but for `memory`.
+// One VM's RAM under the engine's protection. Fault thread only, but for `memory` and `bounce`.
 struct attached_vm {
   std::shared_ptr<guest_memory> memory;
   std::shared_ptr<const unique_fd> uffd;       // none when the VM is gone; closed when nobody uses it any more
   std::vector<memory_region> regions;          // by file offset
   std::vector<std::shared_ptr<epoch>> epochs;  // not detached ones
+  bounce_share bounce;
   fault_around around;
   std::deque<deferred_fault> deferred_faults;           // oldest first
   std::optional<std::size_t> unprotect_offset;          // bytes of RAM unprotected so far, while that is under way

@@ -295,7 +295,7 @@ void fault_thread::read_faults(attached_vm& vm) {
     const auto page = vm.page_of(messages[i].arg.pagefault.address);
     if (!page) continue;  // not RAM that was handed over: nothing that we protected
     const bool must_queue = deferred_.load(std::memory_order_relaxed) > 0;  // those that wait come first
-    if (!serve_fault(vm, *page, vm.around.window_for(*page), must_queue ? 0 : pool_.available())) {
+    if (!serve_fault(vm, *page, vm.around.window_for(*page), must_queue ? 0 : pool_.available_to(vm.bounce))) {
       vm.deferred_faults.push_back({*page, begin});
       deferred_.fetch_add(1);
       counters_.deferred_faults.fetch_add(1, std::memory_order_relaxed);
@@ -365,7 +365,7 @@ bool fault_thread::serve_fault(attached_vm& vm, std::size_t page, std::size_t wi
 }
 
 void fault_thread::capture(epoch& branch, std::size_t page) {
-  bounce_buffer* const buffer = pool_.acquire();
+  bounce_buffer* const buffer = pool_.acquire(branch.vm->bounce);
   buffer->page = page;
   std::memcpy(buffer->data, branch.memory->data() + page * page_size, page_size);
   if (!branch.states.capture(page)) return pool_.release(buffer);  // the bulk stream settled it just now
@@ -383,7 +383,7 @@ void fault_thread::retry_deferred() {
       if (next == vms_.end()) next = vms_.begin();
       attached_vm& vm = *next->second;
       if (vm.deferred_faults.empty()) continue;
-      if (!serve_fault(vm, vm.deferred_faults.front().page, 1, pool_.available())) continue;
+      if (!serve_fault(vm, vm.deferred_faults.front().page, 1, pool_.available_to(vm.bounce))) continue;
       vm.deferred_faults.pop_front();
       deferred_.fetch_sub(1, std::memory_order_relaxed);
       last_retried_ = next->first;

@@ -65,7 +65,7 @@ class fault_thread {
   void read_faults(attached_vm& vm);
   // Serves `page` and the `window - 1` pages after it with at most `buffers` bounce buffers. False: they are too few.
   // They have captured the page for some epochs then, and the next attempt needs the fewer.
-  // REQUIRES: buffers <= pool_.available()
+  // REQUIRES: buffers <= pool_.available_to(vm.bounce)
   bool serve_fault(attached_vm& vm, std::size_t page, std::size_t window, std::size_t buffers);
   // Whether no epoch needs the page to be protected: each has begun and copied or captured it, or has failed. One that
   // is pre-arming or pre-armed needs every page: it must hear of each write.

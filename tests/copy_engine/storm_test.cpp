@@ -113,6 +113,29 @@ class two_vms_test : public copy_engine_test {
   stuck_disk disk_{pages * page_size, 2};
 };
 
+TEST_F(two_vms_test, a_vm_whose_disk_is_stuck_leaves_bounce_memory_to_the_others) {
+  if (!disk_.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
+  branched_guest other;
+  boot({.pages = pages, .busy = busy, .writers = storm_writers});
+  other.boot({.pages = pages, .busy = busy});
+  start_engine({.bounce_bytes = 40 * page_size, .rates = next_to_nothing, .longest_deferral = patience});
+  attach_to(*engine);
+  other.attach_to(*engine);
+  if (IsSkipped() || HasFatalFailure()) return;
+  auto of_storm = branch_of_paused(*this, 0);
+  vm->resume();
+  ASSERT_TRUE(eventually([&] { return engine->stats().deferred_faults == storm_writers; })) << "all must wait";
+  EXPECT_EQ(engine->stats().bounce_bytes_used, 32 * page_size);
+  auto of_other = other.branch("image");
+  const auto captured = engine->stats().captured_pages;
+  ASSERT_TRUE(eventually([&] { return engine->stats().captured_pages > captured + 100; }))
+      << "the other's pages must be captured, though a disk is stuck";
+  disk_.release();
+  engine->set_rates({});
+  expect_perfect_on_disk(*this, of_storm, 0);
+  other.expect_perfect(of_other);
+}
+
 TEST_F(two_vms_test, a_free_buffer_goes_to_the_vms_in_turn) {
   if (!disk_.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
   for (const bool storm_first : {true, false}) {
