@@ -122,7 +122,7 @@ void instance::load_snapshot() {
   const auto& from = *std::get<restore_spec>(spec_.from).snapshot;
   // The memfd is the VMM's stdin. By the daemon's /proc/PID/fd it could not open it where the daemon has a capability
   // that it lacks (ptrace(2), access mode checking).
-  const auto memory = live_ ? std::filesystem::path("/proc/self/fd/0") : from.memory_path();
+  const auto memory = live_ ? std::filesystem::path(vmm_memory_path) : from.memory_path();
   call(api_requests::load_snapshot(from.vmstate_path(), memory, live_, true, false), load_deadline,
        [this](result<api_reply> answer) {
          if (state_ == instance_state::gone || stopping_) return;

@@ -303,7 +303,8 @@ result<void> jailer::check(const fs::path& jailer) {
     return error{errc::invalid_argument, errno, "jailer '" + jailer.string() + "' can't be executed" + hint};
   if (::geteuid() != 0)
     return error{errc::unsupported, 0,
-                 "--jailer needs a daemon that runs as root: it makes chroots, and changes users"};
+                 "--jailer needs a daemon that runs as root: it makes chroots, and changes users. Run coppiced as "
+                 "root, or leave --jailer out"};
   return {};
 }
 

@@ -58,13 +58,16 @@ class running_vmm {
   virtual result<void> lock_sockets() { return {}; }
 };
 
+// How a VMM names the memory_fd that it was started with.
+inline constexpr const char* vmm_memory_path = "/proc/self/fd/0";
+
 struct start_vmm_request {
   std::string id;                    // for logs and the process's --id
   std::filesystem::path api_socket;  // created by the VMM; a left-over file is removed first. Its folder is the VM's
   std::filesystem::path log_file;    // receives stdout and stderr, appended
   bool live = false;                 // will be asked for uffd/wp (vmm_host_options::live_seccomp_filter)
   int network_namespace = -1;        // to run in (a descriptor); -1: the daemon's
-  int memory_fd = -1;                // the VMM gets it as its standard input, /proc/self/fd/0; -1: none
+  int memory_fd = -1;                // the VMM gets it as its standard input (vmm_memory_path); -1: none
   std::shared_ptr<const memory_cgroup> memory_group = {};  // to run in; none: the daemon's
   std::vector<std::filesystem::path> readable = {};        // files that the VMM will be told to read
 };

@@ -20,6 +20,17 @@ import openapi_spec_validator  # noqa: E402
 
 PATIENCE = 60  # seconds
 
+# Of each answer by itself, whatever else a run looks at.
+CHECKS = """
+[checks]
+enabled = false
+status_code_conformance.enabled = true
+content_type_conformance.enabled = true
+response_headers_conformance.enabled = true
+response_schema_conformance.enabled = true
+negative_data_rejection.enabled = true
+"""
+
 # A busy host misses deadlines: 503 is an answer, too (it is described, and each route has to succeed as well). What is deleted
 # is not what the other routes are tried with. Names that earlier answers held are not used again: those sandboxes have no agent,
 # and it would be chance whether one that has is asked.
@@ -41,16 +52,10 @@ extra-data-sources.responses = false
 [phases.stateful]
 enabled = false
 
-[checks]
-enabled = false
+""" + CHECKS + """
 not_a_server_error = {{enabled = true, expected-statuses = ["2xx", "4xx", 503]}}
-status_code_conformance.enabled = true
-content_type_conformance.enabled = true
-response_headers_conformance.enabled = true
-response_schema_conformance.enabled = true
 unsupported_method.enabled = true
 allow_header_conformance.enabled = true
-negative_data_rejection.enabled = true
 
 [dictionaries]
 tags.values = ["base", "b1"]
@@ -108,14 +113,8 @@ deterministic = true
 [phases.stateful]
 enabled = false
 
-[checks]
-enabled = false
+""" + CHECKS + """
 not_a_server_error.enabled = true
-status_code_conformance.enabled = true
-content_type_conformance.enabled = true
-response_headers_conformance.enabled = true
-response_schema_conformance.enabled = true
-negative_data_rejection.enabled = true
 unsupported_method.enabled = {unsupported_method}
 """
 

@@ -105,7 +105,7 @@ class vmm_test : public ::testing::Test {
   std::unique_ptr<test_vmm> start_on(const guest_memory& memory, const std::string& name) {
     return std::make_unique<test_vmm>(*host_, dir_.path(), name, &memory);
   }
-  static constexpr const char* memory_path = "/proc/self/fd/0";
+  static constexpr const char* memory_path = vmm_memory_path;
   // Boots the journal, with dirty tracking.
   std::unique_ptr<test_vmm> boot(const std::string& name, const boot_options& options = {});
   // A VM that runs on `memory` itself, restored from a snapshot just booted, some steps on: memory is in sight.
