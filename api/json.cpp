@@ -214,8 +214,8 @@ result<create_sandboxes_request> parse_create_sandboxes(std::string_view body) {
   check_tag(reader, request.snapshot_tag);
   request.n = static_cast<unsigned>(reader.number("n", 1, most_sandboxes).value_or(request.n));
   request.network_namespaces = reader.flag("per_child_netns").value_or(false);
-  for (const char* name : {"prewarm", "hugepages"}) reader.refuse_true(name);
-  reader.flag("live_fork");  // whether a sandbox can be branched live is the VMM's matter: either value is fine
+  // Hints of forkd's clients that change nothing here: docs/decisions/forkd-api.md.
+  for (const char* name : {"live_fork", "prewarm", "hugepages"}) reader.flag(name);
   request.memory_limit_mib = reader.number("memory_limit_mib", 1, most_memory / mib).value_or(0);
   if (reader.failure()) return *reader.failure();
   return request;

@@ -193,13 +193,22 @@ constexpr const char* text = R"json({
   "properties": {
     "snapshot_tag": {"$ref": "#/components/schemas/tag"},
     "n": {"type": ["integer", "null"], "minimum": 1, "maximum": 1000, "default": 1, "description": "how many"},
-    "live_fork": {"type": ["boolean", "null"], "description": "of forkd's clients; either value is fine"},
+    "live_fork": {
+      "type": ["boolean", "null"],
+      "description": "a hint of forkd's clients, which changes nothing: whether a sandbox can be branched live is the VMM's matter"
+    },
     "per_child_netns": {
       "type": ["boolean", "null"], "default": false,
       "description": "start each in a network namespace of its own, with a tap; needed if the snapshot has a network"
     },
-    "prewarm": {"enum": [false, null], "description": "not supported yet"},
-    "hugepages": {"enum": [false, null], "description": "not supported yet"},
+    "prewarm": {
+      "type": ["boolean", "null"],
+      "description": "a hint of forkd's clients, which changes nothing: the pause of a live branch is as short the first time"
+    },
+    "hugepages": {
+      "type": ["boolean", "null"],
+      "description": "a hint of forkd's clients, which changes nothing: RAM always has pages of 4 KiB, as it is protected and copied by them"
+    },
     "memory_limit_mib": {
       "type": ["integer", "null"], "minimum": 1, "maximum": 1048576,
       "description": "the most memory that each may take, RAM and VMM together; over it, it is killed. Needs --cgroup"

@@ -152,9 +152,12 @@ class ForkdSdk(unittest.TestCase):
 
     def test_what_is_not_supported_yet_is_refused_by_name(self):
         self.assertIn("--cgroup", self.refused(409, self.sdk.spawn_sandboxes, "base", memory_limit_mib=64))
-        for options in ({"prewarm": True}, {"hugepages": True}):
-            self.assertIn(*options, self.refused(400, self.sdk.spawn_sandboxes, "base", **options))
         self.assertIn("measure_diff", self.refused(400, self.sdk.branch_sandbox, self.parent, measure_diff=True))
+
+    def test_hints_are_taken(self):
+        (child,) = self.sdk.spawn_sandboxes("base", n=1, live_fork=True, prewarm=True, hugepages=True)
+        self.branch(child["id"], mode="live")
+        self.sdk.kill_sandbox(child["id"])
 
     def test_what_needs_an_agent_is_409_with_the_reason(self):
         for message in (self.refused(409, self.sdk.exec_command, self.parent, ["true"]),
