@@ -1,7 +1,10 @@
 #include "base/log.hpp"
 
 #include <spdlog/pattern_formatter.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include <cstdlib>
 
 #include "base/json_string.hpp"
 #include "base/patient_log_sink.hpp"
@@ -44,14 +47,39 @@ class json_formatter final : public spdlog::formatter {
   spdlog::pattern_formatter time_{time_pattern, spdlog::pattern_time_type::utc, ""};
 };
 
+// Whether stderr is journald's, which reads a line's priority from "<N>" before it (sd-daemon(3)).
+bool stderr_is_the_journal() {
+  const char* stream = std::getenv("JOURNAL_STREAM");
+  struct stat about {};
+  return stream != nullptr && ::fstat(STDERR_FILENO, &about) == 0 &&
+         stream == std::to_string(about.st_dev) + ":" + std::to_string(about.st_ino);
+}
+
+// Puts the priority before what another formatter makes.
+class journal_formatter final : public spdlog::formatter {
+ public:
+  explicit journal_formatter(std::unique_ptr<spdlog::formatter> line) : line_(std::move(line)) {}
+  void format(const spdlog::details::log_msg& line, spdlog::memory_buf_t& out) override {
+    static constexpr char priorities[] = "7764326";  // of trace, debug, info, warn, err, critical, off
+    const char prefix[] = {'<', priorities[line.level], '>'};
+    out.append(prefix, prefix + sizeof prefix);
+    line_->format(line, out);
+  }
+  std::unique_ptr<formatter> clone() const override { return std::make_unique<journal_formatter>(line_->clone()); }
+
+ private:
+  std::unique_ptr<spdlog::formatter> line_;
+};
+
 }  // namespace
 
 void log_to_stderr(const std::string& program, const std::string& level, log_format format) {
   auto logger = std::make_shared<spdlog::logger>(program, std::make_shared<patient_log_sink>(STDERR_FILENO));
-  if (format == log_format::json)
-    logger->set_formatter(make_json_formatter());
-  else
-    logger->set_pattern(std::string(time_pattern) + " %^%l%$ %n: %v", spdlog::pattern_time_type::utc);
+  std::unique_ptr<spdlog::formatter> lines = std::make_unique<spdlog::pattern_formatter>(
+      std::string(time_pattern) + " %^%l%$ %n: %v", spdlog::pattern_time_type::utc);
+  if (format == log_format::json) lines = make_json_formatter();
+  if (stderr_is_the_journal()) lines = std::make_unique<journal_formatter>(std::move(lines));
+  logger->set_formatter(std::move(lines));
   logger->set_level(spdlog::level::from_str(level));
   spdlog::set_default_logger(std::move(logger));
 }

@@ -15,6 +15,7 @@ struct doctor_options {
   std::string vmm = {};
   std::string listen = {};
   std::string cgroup = {};
+  std::string tls_cert = {};       // empty: it speaks no TLS
   std::string tmpfs = "/dev/shm";  // where the store stages vmstates
 };
 

@@ -21,8 +21,11 @@ result<std::vector<config_entry>> read_configuration(const std::string& file) {
 
 doctor_options completed(doctor_options options) {
   if (options.config.empty() && ::access(packaged_file, F_OK) == 0) options.config = packaged_file;
-  const std::pair<const char*, std::string*> settings[] = {
-      {"root", &options.root}, {"vmm", &options.vmm}, {"listen", &options.listen}, {"cgroup", &options.cgroup}};
+  const std::pair<const char*, std::string*> settings[] = {{"root", &options.root},
+                                                           {"vmm", &options.vmm},
+                                                           {"listen", &options.listen},
+                                                           {"cgroup", &options.cgroup},
+                                                           {"tls-cert", &options.tls_cert}};
   if (const auto entries = read_configuration(options.config); entries.ok()) {
     for (const config_entry& entry : *entries) {
       for (const auto& [name, value] : settings) {

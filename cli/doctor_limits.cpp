@@ -125,7 +125,9 @@ finding check_memory_limits(const doctor_options& options) {
   }
   if (has_memory_controller()) return ok("cgroup v2 has the memory controller");
   return warning("cgroup v2 has no memory controller here",
-                 "only sandboxes with a memory limit need it: boot with systemd.unified_cgroup_hierarchy=1");
+                 "only sandboxes with a memory limit need it: boot with systemd.unified_cgroup_hierarchy=1 if cgroup "
+                 "v1 is mounted, "
+                 "and with cgroup_enable=memory if the kernel has it off");
 }
 
 finding check_open_files(const doctor_options&) {

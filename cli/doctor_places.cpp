@@ -156,6 +156,8 @@ finding check_listen(const doctor_options& options) {
     if (version.ok() && version->is_object() && version->value("name", "") == "coppiced") {
       return ok("coppiced " + version->value("version", "") + " answers at " + options.listen);
     }
+    if (!version.ok() && version.error().code != errc::unavailable && !options.tls_cert.empty())
+      return ok(options.listen + " is held by something that speaks no plain HTTP; coppiced is configured for TLS");
     if (version.ok() || version.error().code != errc::unavailable) {
       return failed(options.listen + " is held by something that is no coppiced, or one that speaks TLS", advice);
     }

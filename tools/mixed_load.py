@@ -3,7 +3,8 @@
 
 usage: mixed_load.py --kernel JOURNAL [--url URL] [--seconds N] [--rate PER_SECOND] [--json FILE]
 
-Needs the PyPI package forkd==0.5.3. Ends with 1 if a request failed that should not have, if the 99th percentile of GETs is over
+Needs the PyPI package forkd==0.5.3. Where the daemon wants a token: FORKD_TOKEN, of the role write; its CA: SSL_CERT_FILE. What is there
+already stays; sandboxes and snapshots of its own (load-...) are deleted at the end. Ends with 1 if a request failed that should not have, if the 99th percentile of GETs is over
 10 ms, or if the daemon's memory grew by more than 4 MiB in the second half. JOURNAL is read by the daemon.
 """
 import argparse
@@ -23,6 +24,7 @@ from forkd import Controller, ControllerError
 MOST_SANDBOXES = 24
 MOST_SNAPSHOTS = 48
 WORKERS = 16
+BASE = "load-base"
 GET_TARGET_MS = 10
 GROWTH_TARGET_BYTES = 4 * 2**20
 
@@ -51,12 +53,12 @@ class Load:
     def get(self) -> str:
         path = random.choice(["/v1/sandboxes", "/v1/snapshots", "/healthz", "/version", "one"])
         if path == "one":
-            path = "/v1/snapshots/base/info"
+            path = f"/v1/snapshots/{BASE}/info"
         self.sdk._request("GET", path)
         return "GET"
 
     def create(self) -> str:
-        made = self.sdk.spawn_sandboxes("base", n=1)
+        made = self.sdk.spawn_sandboxes(BASE, n=1)
         with self.lock:
             self.sandboxes += [each["id"] for each in made]
         return "create"
@@ -95,7 +97,7 @@ class Load:
 
     def bad(self) -> str:
         wrong = random.choice([lambda: self.sdk.get_sandbox("sb-none"), lambda: self.sdk.spawn_sandboxes("none"),
-                               lambda: self.sdk.spawn_sandboxes("base", n=0), lambda: self.sdk.delete_snapshot("none"),
+                               lambda: self.sdk.spawn_sandboxes(BASE, n=0), lambda: self.sdk.delete_snapshot("none"),
                                lambda: self.sdk._request("POST", "/v1/snapshots", {"tag": "../x"}),
                                lambda: self.sdk._request("GET", "/v1/no-such-route")])
         try:
@@ -129,7 +131,8 @@ class Load:
                 self.took_ms[kind].append((time.perf_counter() - began) * 1000)
 
     def daemon_bytes(self) -> int:
-        with urllib.request.urlopen(self.url + "/metrics") as answer:
+        token = {"Authorization": f"Bearer {self.sdk.token}"} if self.sdk.token else {}
+        with urllib.request.urlopen(urllib.request.Request(self.url + "/metrics", headers=token)) as answer:
             text = answer.read().decode()
         return int(sum(float(value) for value in re.findall(r'^coppice_memory_bytes (\S+)', text, re.M)))
 
@@ -155,10 +158,13 @@ class Load:
         return memory
 
     def clean_up(self):
+        """Of an earlier run that was ended, too."""
         for sandbox in self.sdk.list_sandboxes():
-            self.sdk.kill_sandbox(sandbox["id"])
+            if sandbox["snapshot_tag"].startswith("load-"):
+                self.sdk.kill_sandbox(sandbox["id"])
         for snapshot in self.sdk.list_snapshots():
-            self.sdk.delete_snapshot(snapshot["tag"])
+            if snapshot["tag"].startswith("load-"):
+                self.sdk.delete_snapshot(snapshot["tag"])
 
 
 def percentile(values: list[float], part: float) -> float:
@@ -175,8 +181,9 @@ def main() -> int:
     parser.add_argument("--json")
     options = parser.parse_args()
     load = Load(options.url)
+    load.clean_up()
     load.sdk._request("POST", "/v1/snapshots", {
-        "tag": "base", "kernel": options.kernel, "memory_mib": 16, "boot_args": "journal.pages=512 journal.rest_us=20000"})
+        "tag": BASE, "kernel": options.kernel, "memory_mib": 16, "boot_args": "journal.pages=512 journal.rest_us=20000"})
     memory = load.run(options.seconds, options.rate)
     growth = int(statistics.median(memory[-5:]) - statistics.median(memory[len(memory) // 2:][:5]))
     load.clean_up()

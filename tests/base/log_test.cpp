@@ -3,7 +3,11 @@
 #include <gmock/gmock.h>
 #include <spdlog/sinks/ostream_sink.h>
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <array>
+#include <cstdlib>
 #include <sstream>
 
 namespace coppice {
@@ -41,6 +45,22 @@ TEST_F(log_test, a_human_line_leaves_the_fields_out) {
   sink_->set_pattern("%l %n: %v");
   log_with(spdlog::level::info, "branch b1 is ready", std::array<log_field, 1>{{{"tag", "b1"}}});
   EXPECT_EQ(text_.str(), "info test: branch b1 is ready\n");
+}
+
+TEST_F(log_test, journald_is_told_how_grave_a_line_is_and_nobody_else) {
+  testing::internal::CaptureStderr();
+  struct stat about {};
+  EXPECT_EQ(::fstat(STDERR_FILENO, &about), 0);
+  const auto stream = std::to_string(about.st_dev) + ":" + std::to_string(about.st_ino);
+  ::setenv("JOURNAL_STREAM", stream.c_str(), 1);
+  log_to_stderr("test", "info", log_format::json);
+  spdlog::info("fine");
+  spdlog::warn("bad");
+  ::setenv("JOURNAL_STREAM", "1:2", 1);  // a parent's stderr
+  log_to_stderr("test", "info");
+  spdlog::error("worse");
+  ::unsetenv("JOURNAL_STREAM");
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), MatchesRegex("<6>\\{.*fine.*\n<4>\\{.*bad.*\n[^<].*worse\n"));
 }
 
 }  // namespace

@@ -39,6 +39,28 @@ test "$(of_service Slice)" = coppice.slice
 for pid in "$daemon" "$vm"; do grep -q /coppice.slice/coppiced.service "/proc/$pid/cgroup"; done
 test "$(cat /proc/$vm/oom_score_adj)" -gt "$(cat /proc/$daemon/oom_score_adj)"
 
+: the service opens its own devices, and no other
+mknod /root/foreign c 10 237  # loop-control
+if (exec 3< /root/foreign); then
+  in_service() { sh -c 'echo $$ > /sys/fs/cgroup/coppice.slice/coppiced.service/cgroup.procs && exec 3<> "$0"' "$1"; }
+  in_service /dev/kvm
+  must_fail in_service /root/foreign
+else
+  echo "SKIPPED: foreign devices, which this container can't open anyway"
+fi
+rm /root/foreign
+
+: settings that are wrong are refused by a reload, named, and change nothing
+cp -a /etc/coppice/coppiced.toml /root/kept.toml
+echo 'copy-rate = "fast"' >> /etc/coppice/coppiced.toml
+must_fail systemctl reload coppiced
+kill -HUP "$daemon"
+warned() { journalctl -u coppiced -p warning -o cat | grep -q copy-rate; }
+until_true warned
+cp -a /root/kept.toml /etc/coppice/coppiced.toml
+systemctl reload coppiced
+test "$(of_service MainPID)" = "$daemon"
+
 : a memory limit, by the cgroup that systemd gives away
 if grep -qw memory /sys/fs/cgroup/cgroup.controllers; then
   coppice sandbox create probe --memory-limit-mib 300
@@ -101,7 +123,16 @@ systemctl is-active coppiced
 systemctl is-enabled coppiced
 coppice snapshot ls | grep -q probe-branch
 
+: a daemon that can not start says so once, and starts when that is mended
+cp -a /etc/coppice/coppiced.toml /root/kept.toml
+echo 'token-file = "/etc/coppice/tokens"' >> /etc/coppice/coppiced.toml
+must_fail systemctl restart coppiced
+test "$(of_service NRestarts)" = 0
+cp -a /root/kept.toml /etc/coppice/coppiced.toml
+systemctl start coppiced
+
 : so does a purge, and nothing is left for the next one
+echo secret > /etc/coppice/tokens
 coppice sandbox create probe
 dpkg --purge coppice
 must_fail pidof coppiced coppice-vmm

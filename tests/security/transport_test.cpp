@@ -127,6 +127,15 @@ TEST_F(tls, files_that_can_not_be_used_are_named) {
   EXPECT_THAT(api_server::start("127.0.0.1", 0, plane_, options).error().message(), HasSubstr("/no/such.crt"));
   options.tls = tls_files{made_->file("server.crt"), made_->file("client.key"), ""};
   EXPECT_THAT(api_server::start("127.0.0.1", 0, plane_, options).error().message(), HasSubstr("client.key"));
+  options.tls = tls_files{made_->file("server.crt"), made_->file("no-such.key"), ""};
+  EXPECT_THAT(api_server::start("127.0.0.1", 0, plane_, options).error().message(),
+              AllOf(HasSubstr("no-such.key"), HasSubstr("No such file")));
+  const auto open_key = made_->file("open.key");
+  std::filesystem::copy_file(made_->file("server.key"), open_key);
+  std::filesystem::permissions(open_key, std::filesystem::perms(0644));
+  options.tls = tls_files{made_->file("server.crt"), open_key, ""};
+  EXPECT_THAT(api_server::start("127.0.0.1", 0, plane_, options).error().message(),
+              AllOf(HasSubstr("open.key"), HasSubstr("chmod o=")));
   EXPECT_FALSE(api_client::create("https://a:1", {"", {"", "", "/no/such.crt"}}).ok());
   EXPECT_FALSE(api_client::create("https://a:1", {"", {made_->file("client.crt"), "", ""}}).ok());
 }
