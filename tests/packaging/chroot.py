@@ -140,7 +140,8 @@ class Chroot:
         booted = subprocess.run(["systemd-nspawn", "--quiet", "--directory", self.root, "--boot", "--register=no",
                                  "--keep-unit", "--console=pipe", *binds, "--system-call-filter=bpf",
                                  # systemd keeps to DevicePolicy= by BPF, and says nothing where it can't.
-                                 "--capability=CAP_NET_ADMIN,CAP_BPF,CAP_PERFMON"], timeout=limit,
+                                 "--capability=CAP_NET_ADMIN,CAP_BPF,CAP_PERFMON"],
+                                env=os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}, timeout=limit,
                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self._mount_all()
         shutil.rmtree(nodes)
