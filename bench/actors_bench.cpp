@@ -154,6 +154,7 @@ result<pause_times> actors_bench::branch_by_loop() {
   auto session = engine_->last_memory().begin();
   if (!session) return std::move(session).error();
   COPPICE_TRY(wait_for([&](auto done) { (*session)->prearm(std::move(done)); }));
+  COPPICE_TRY(call(api_requests::describe()));
   pause_times times;
   const auto timed = [](double& us, auto step) {
     const auto begin = bench_clock::now();
