@@ -58,7 +58,8 @@ void fake_vmm_server::serve_connection(int fd) {
     const auto head_end = pending.find("\r\n\r\n");
     if (head_end != std::string::npos) {
       std::size_t body = 0;
-      if (const auto at = pending.find("Content-Length: "); at < head_end) body = std::stoul(pending.substr(at + 16, 20));
+      if (const auto at = pending.find("Content-Length: "); at < head_end)
+        body = std::stoul(pending.substr(at + 16, 20));
       if (const auto whole = head_end + 4 + body; pending.size() >= whole) {
         const auto request = pending.substr(0, whole);
         pending.erase(0, whole);
