@@ -74,8 +74,8 @@ class http_api_channel::connection : public std::enable_shared_from_this<connect
     event_loop::timer_id timer = 0;
   };
 
-  void serve();          // begins the first call of the queue, unless one is under way
-  result<void> begin();  // an error ends the call
+  void serve();  // begins the first call of the queue, unless one is under way
+  void begin();
   result<void> connect();
   void disconnect();
   result<void> watch(std::uint32_t events);
@@ -119,17 +119,19 @@ void http_api_channel::connection::add(api_request request, event_loop::clock::t
 void http_api_channel::connection::serve() {
   while (!closed_ && !running_ && !queue_.empty()) {
     running_ = true;
-    if (const auto begun = begin(); !begun) fail(begun.error().message());
+    begin();
   }
 }
 
-result<void> http_api_channel::connection::begin() {
-  if (!socket_) COPPICE_TRY(connect());
+void http_api_channel::connection::begin() {
+  if (!socket_) {
+    if (const auto connected = connect(); !connected) return fail(connected.error().message());
+  }
   unsent_ = to_text(queue_.front().request);
   received_.clear();
   parser_.emplace();
   parser_->body_limit(max_reply_bytes);
-  return send();
+  if (const auto sent = send(); !sent) closed_by_vmm(sent.error().message());
 }
 
 // A unix socket connects at once, or says why not.
@@ -209,7 +211,7 @@ void http_api_channel::connection::closed_by_vmm(const std::string& how) {
   disconnect();
   const bool again = std::exchange(kept_, false) && received_.empty() && !parser_->got_some();
   if (!again) return fail(how);
-  if (const auto begun = begin(); !begun) fail(begun.error().message());
+  begin();
 }
 
 void http_api_channel::connection::fail(const std::string& why) {

@@ -10,6 +10,7 @@
 #include "tests/support/temp_dir.hpp"
 #include "tests/vmm/fake_vmm_server.hpp"
 #include "vmm/api_requests.hpp"
+#include "vmm/unix_socket.hpp"
 
 namespace coppice {
 namespace {
@@ -113,6 +114,26 @@ TEST_F(channel_test, a_kept_connection_that_the_vmm_closed_is_opened_again) {
   const auto again = ask(api, api_requests::resume());
   EXPECT_TRUE(again) << again.error().message();
   EXPECT_EQ(server.accepted(), 2);
+}
+
+// The channel hears of the end only when it writes: the loop is held up in a completion meanwhile.
+TEST_F(channel_test, a_kept_connection_that_the_vmm_closed_unnoticed_is_opened_again) {
+  int calls = 0;
+  fake_vmm_server server(socket, [&](const auto&) { return http_reply(200, ++calls == 1 ? "cut off" : "again"); });
+  http_api_channel api(loop, socket);
+  reply_future second;
+  std::promise<void> asked;
+  api.call(api_requests::describe(), 10s, [&](const result<api_reply>& first) {
+    EXPECT_TRUE(first);
+    const auto next = connect_unix(socket);  // is accepted when the first connection is closed
+    while (server.accepted() < 2) std::this_thread::yield();
+    second = send(api, api_requests::describe());
+    asked.set_value();
+  });
+  asked.get_future().wait();
+  const auto again = second.get();
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_EQ(again->body, "again");
 }
 
 TEST_F(channel_test, a_large_reply_is_put_together) {
