@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <caf/actor_cast.hpp>
 #include <caf/actor_system.hpp>
 #include <caf/event_based_actor.hpp>
+#include <caf/mailbox_element.hpp>
 #include <caf/send.hpp>
 #include <functional>
 #include <future>
@@ -91,14 +93,13 @@ TEST_F(loop_scheduler_test, delayed_messages_and_deadlines_come) {
   caf::anon_send_exit(silent, caf::exit_reason::user_shutdown);
 }
 
+// All are asked for before any is due to be looked at: the loop's thread waits meanwhile.
 TEST_F(loop_scheduler_test, what_is_due_earlier_comes_first_whenever_and_wherever_it_was_asked_for) {
   loop_settings settings(loop_);
   caf::actor_system system(settings);
   std::vector<int> came;  // the loop's thread only
   std::promise<std::vector<int>> all;
   const auto receiver = system.spawn<scripted>([&](caf::event_based_actor* self) -> caf::behavior {
-    self->delayed_send(self, 40ms, 3);
-    self->delayed_send(self, 10ms, 1);
     return {[&, self](int number) {
       came.push_back(number);
       if (came.size() < 3) return;
@@ -106,7 +107,19 @@ TEST_F(loop_scheduler_test, what_is_due_earlier_comes_first_whenever_and_whereve
       self->quit();
     }};
   });
-  caf::delayed_anon_send(receiver, 20ms, 2);  // by another thread
+  const auto now = system.clock().now();
+  const auto ask = [&](std::chrono::milliseconds delay, int number) {
+    system.clock().schedule_message(now + delay, caf::actor_cast<caf::strong_actor_ptr>(receiver),
+                                    caf::make_mailbox_element(nullptr, caf::make_message_id(), {}, number));
+  };
+  std::promise<void> asked_elsewhere;
+  loop_->post([&] {
+    ask(40ms, 3);
+    asked_elsewhere.get_future().wait();
+  });
+  ask(10ms, 1);
+  ask(20ms, 2);
+  asked_elsewhere.set_value();
   EXPECT_EQ(soon(all), (std::vector<int>{1, 2, 3}));
 }
 
