@@ -1,13 +1,12 @@
 #include "api/access.hpp"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <iterator>
 #include <sstream>
 
+#include "api/secret_file.hpp"
 #include "base/fd.hpp"
 #include "base/file.hpp"
 #include "base/tag.hpp"
@@ -25,13 +24,8 @@ error wrong(std::string what) {
 }  // namespace
 
 result<token_set> token_set::load(const std::filesystem::path& file) {
-  auto opened = open_file(file, O_RDONLY);
-  if (!opened.ok()) return std::move(opened).error();
-  struct stat about {};
-  if (::fstat(opened->get(), &about) != 0) return errno_error("token file " + file.string());
-  if ((about.st_mode & S_IRWXO) != 0) {
-    return wrong("token file " + file.string() + " is open to everybody: chmod o= it");
-  }
+  const auto opened = open_secret("token file", file);
+  if (!opened.ok()) return opened.error();
   const auto text = read_text_file("/proc/self/fd/" + std::to_string(opened->get()));  // the file that was looked at
   if (!text.ok()) return text.error();
   return parse(*text, file.string());

@@ -2,8 +2,8 @@
 
 #include <fcntl.h>
 #include <openssl/ssl.h>
-#include <sys/stat.h>
 
+#include "api/secret_file.hpp"
 #include "base/file.hpp"
 
 namespace coppice {
@@ -19,19 +19,14 @@ error wrong_file(const std::string& what, const std::string& file, const error_c
 }
 
 // OpenSSL does not say why a file can't be opened.
-result<void> readable(const std::string& what, const std::string& file, bool is_secret) {
-  const auto opened = open_file(file, O_RDONLY);
-  if (!opened.ok()) return error{errc::invalid_argument, 0, what + ": " + opened.error().message()};
-  struct stat about {};
-  if (::fstat(opened->get(), &about) != 0) return errno_error(what + " " + file);
-  if (is_secret && (about.st_mode & S_IRWXO) != 0)
-    return error{errc::invalid_argument, 0, what + " " + file + " is open to everybody: chmod o= it"};
-  return {};
+result<void> readable(const std::string& what, const result<unique_fd>& opened) {
+  if (opened.ok()) return {};
+  return error{errc::invalid_argument, 0, what + ": " + opened.error().message()};
 }
 
 result<void> use_own(tls_context& context, const tls_files& files) {
-  COPPICE_TRY(readable("TLS certificate", files.certificate, false));
-  COPPICE_TRY(readable("TLS key", files.key, true));
+  COPPICE_TRY(readable("TLS certificate", open_file(files.certificate, O_RDONLY)));
+  COPPICE_TRY(readable("TLS key", open_secret("file", files.key)));
   error_code failure;
   context.use_certificate_chain_file(files.certificate, failure);
   if (failure) return wrong_file("TLS certificate", files.certificate, failure);
@@ -41,7 +36,7 @@ result<void> use_own(tls_context& context, const tls_files& files) {
 }
 
 result<void> use_ca(tls_context& context, const std::string& file) {
-  COPPICE_TRY(readable("TLS CA", file, false));
+  COPPICE_TRY(readable("TLS CA", open_file(file, O_RDONLY)));
   error_code failure;
   context.load_verify_file(file, failure);
   if (failure) return wrong_file("TLS CA", file, failure);
