@@ -244,7 +244,6 @@ void fleet::when_down(const instance_down& down) {
   if (found == sandboxes_.end()) return;
   with_->meters.instance_exited(down.how == "stopped" ? "stopped" : "died");
   if (found->second.deleting) return;  // delete_sandbox() forgets it
-  if (down.how != "stopped") spdlog::warn("sandbox {} is gone: its VMM ended ({})", down.id, down.how);
   forget(down.id, event_kind::sandbox_died, down.how);
 }
 

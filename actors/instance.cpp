@@ -242,7 +242,8 @@ void instance::when_exited(const exit_status& status) {
     const auto failure = to_caf({errc::unavailable, 0, "the VMM of " + spec_.id + " ended (" + how + ")"});
     if (resuming_.pending()) resuming_.deliver(failure);
     with_->pool->post([id = spec_.id, how, log = folder_.log_file()] {
-      spdlog::warn("the VMM of {} ended ({}); its last words: {}", id, how, log_tail(log));
+      const auto tail = log_tail(log);
+      spdlog::warn("the VMM of {} ended ({}){}{}", id, how, tail.empty() ? "" : "; its last words: ", tail);
     });
     send(spec_.fleet, instance_down{spec_.id, how});
     return quit(failure);

@@ -43,6 +43,7 @@ class instance final : public instance_handle::base {
     std::shared_ptr<running_vmm> vmm;
     std::shared_ptr<guest_memory> memory;
     std::shared_ptr<const network_namespace> network;
+    std::shared_ptr<const memory_cgroup> group{};
   };
 
   // instance_start.cpp: one function a stage, in this order.
@@ -98,6 +99,7 @@ class instance final : public instance_handle::base {
   std::shared_ptr<running_vmm> vmm_;
   std::shared_ptr<guest_memory> memory_;
   std::shared_ptr<const network_namespace> network_;
+  std::weak_ptr<const memory_cgroup> group_;  // the VMM's
   std::shared_ptr<protected_memory> protected_;
   caf::typed_response_promise<instance_started> starting_;
   caf::actor_clock::time_point api_deadline_;

@@ -92,6 +92,7 @@ result<instance::prepared> instance::prepare(const services& with, const instanc
   });
   if (!vmm) return std::move(vmm).error();
   ready.vmm = share_offloaded(with.pool, std::move(*vmm));
+  ready.group = group;
   return ready;
 }
 
@@ -100,6 +101,7 @@ void instance::when_prepared(result<prepared> ready) {
   vmm_ = std::move(ready->vmm);
   memory_ = std::move(ready->memory);
   network_ = std::move(ready->network);
+  group_ = ready->group;
   if (stopping_) return vmm_->kill();
   api_deadline_ = clock().now() + api_patience;
   wait_for_api();
@@ -216,11 +218,16 @@ void instance::start_failed(error failure) {
   if (state_ == instance_state::gone) return;
   state_ = instance_state::gone;
   offload(
-      *with_->pool, [log = folder_.log_file()] { return log_tail(log); },
-      [this, failure = std::move(failure)](const std::string& tail) mutable {
-        failure.context = "start " + spec_.id + ": " + failure.context;
-        if (!tail.empty()) failure.context += "; its log ends: " + tail;
-        const auto reason = to_caf(failure);
+      *with_->pool,
+      [id = spec_.id, failure = std::move(failure), group = group_.lock(), log = folder_.log_file()]() mutable {
+        if (group && group->has_killed() && failure.code != errc::conflict)
+          failure = {errc::conflict, 0, "the memory limit is too low: its VMM went over it"};
+        failure.context = "start " + id + ": " + failure.context;
+        if (const auto tail = log_tail(log); !tail.empty()) failure.context += "; its log ends: " + tail;
+        return failure;
+      },
+      [this](const error& whole) {
+        const auto reason = to_caf(whole);
         if (starting_.pending()) starting_.deliver(reason);
         quit(reason);
       });

@@ -1,5 +1,8 @@
 #include "actors/worker_pool.hpp"
 
+#include <pthread.h>
+#include <sched.h>
+
 namespace coppice {
 
 worker_pool::worker_pool(unsigned threads) {
@@ -38,6 +41,9 @@ void worker_pool::stop() {
 }
 
 void worker_pool::run() {
+  ::pthread_setname_np(::pthread_self(), "worker");
+  const sched_param parameters{};
+  ::pthread_setschedparam(::pthread_self(), SCHED_BATCH, &parameters);
   std::unique_lock lock(mutex_);
   for (;;) {
     wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });

@@ -20,7 +20,7 @@ class executor {
   virtual std::size_t queued() const = 0;  // tasks that no thread has begun
 };
 
-// A few threads that share one queue.
+// A few threads that share one queue. In SCHED_BATCH (sched(7)): one that is woken doesn't take the CPU of a guest.
 class worker_pool final : public executor {
  public:
   explicit worker_pool(unsigned threads);

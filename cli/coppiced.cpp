@@ -124,7 +124,10 @@ std::function<void(const connection_record&)> connection_observer(metrics& regis
 std::filesystem::path cgroup_of(const daemon_settings& chosen) {
   if (chosen.cgroup != "auto") return chosen.cgroup;
   auto own = divisible_cgroup();
-  if (own.ok()) return *std::move(own);
+  if (own.ok()) {
+    spdlog::info("memory limits of sandboxes: in {}", own->string());
+    return *std::move(own);
+  }
   spdlog::info("no memory limits of sandboxes: {}", own.error().message());
   return {};
 }

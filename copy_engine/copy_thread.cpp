@@ -4,12 +4,12 @@
 #include <linux/magic.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sys/resource.h>
 #include <sys/vfs.h>
 
 #include <algorithm>
 
 #include "base/log.hpp"
+#include "copy_engine/copy_priority.hpp"
 
 namespace coppice {
 namespace {
@@ -80,10 +80,11 @@ copy_thread::~copy_thread() {
 
 void copy_thread::run() {
   ::pthread_setname_np(::pthread_self(), "coppice-copy");
-  ::setpriority(PRIO_PROCESS, 0, 5);  // guests and the fault thread come first
+  copy_priority priority;
   listen_for_wakeup();
   while (!stopping_) {
     tasks_.run_all();
+    priority.reconsider(engine_clock::now());
     const auto more_in = pump();
     close_finished_jobs();
     faults_.notify_released();  // by a completion, or by what needed no write

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -63,25 +64,31 @@ result<void> load_image(int image_fd, guest_memory& memory) {
   return {};
 }
 
-result<void> load_image_inside(const memory_cgroup& group, const std::filesystem::path& image,
-                               const guest_memory& memory, const std::filesystem::path& log) {
+result<void> load_image_by_process(int cgroup_procs, const std::filesystem::path& image, const guest_memory& memory,
+                                   const std::filesystem::path& log) {
   const auto file = open_file(image, O_RDONLY);
   if (!file) return file.error();
   COPPICE_TRY(check_size(file->get(), memory));
-  process_spec copy{
-      "/bin/dd", {"if=" + image.string(), "of=/proc/self/fd/0", "bs=64K", "conv=sparse,notrunc", "status=none"}, log};
-  copy.stdin_fd = memory.fd();
-  copy.cgroup_procs = group.procs_fd();
+  // From stdin to stdout: of=/proc/self/fd/N would be opened anew, after dd has put if= in the place of stdin.
+  process_spec copy{"/bin/dd", {"bs=64K", "conv=sparse,notrunc", "status=none"}, log};
+  copy.stdin_fd = file->get();
+  copy.stdout_fd = memory.fd();
+  copy.cgroup_procs = cgroup_procs;
+  if (::lseek(memory.fd(), 0, SEEK_SET) < 0) return errno_error("seek in the guest's memory");
   auto child = spawn_process(copy);
   if (!child) return std::move(child).error();
   const auto ended = child->wait(std::chrono::seconds(10) + std::chrono::milliseconds(memory.size() / slowest_load));
   if (!ended) return ended.error();
   if (!*ended) return error{errc::deadline_exceeded, 0, "load " + image.string()};
-  if (group.has_killed()) {
-    return error{errc::conflict, 0, "the memory limit is too low: loading " + image.string() + " went over it"};
-  }
   if ((*ended)->code == 0 && (*ended)->signal == 0) return {};
   return error{errc::io, 0, "load " + image.string() + ": dd ended with " + (*ended)->describe()};
+}
+
+result<void> load_image_inside(const memory_cgroup& group, const std::filesystem::path& image,
+                               const guest_memory& memory, const std::filesystem::path& log) {
+  auto loaded = load_image_by_process(group.procs_fd(), image, memory, log);
+  if (!group.has_killed()) return loaded;
+  return error{errc::conflict, 0, "the memory limit is too low: loading " + image.string() + " went over it"};
 }
 
 }  // namespace coppice

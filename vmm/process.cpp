@@ -37,6 +37,7 @@ struct child_plan {
   const char* binary;
   char* const* argv;
   int stdin_fd;
+  int stdout_fd;
   int log_fd;
   int error_fd;  // CLOEXEC: closed by a successful exec
   pid_t parent;
@@ -75,6 +76,15 @@ void drop_privileges() {
   ::prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED, 0, 0, 0);
 }
 
+// No terminal of the daemon's, and not its signals. But its session: autogroup (sched(7)) shares CPUs between sessions
+// before it looks at priorities, and the copy thread's would mean nothing to a vCPU in another.
+void leave_terminal() {
+  const int terminal = ::open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (terminal < 0) return;  // there is none
+  ::ioctl(terminal, TIOCNOTTY);
+  ::close(terminal);
+}
+
 // Runs in the child between vfork and exec: system calls only.
 [[noreturn]] void run_child(const child_plan& plan) {
   struct sigaction defaults {};
@@ -84,8 +94,11 @@ void drop_privileges() {
   if (::getppid() != plan.parent) ::_exit(127);  // it died before the line above: no signal will come
   if (plan.cgroup_procs >= 0 && ::write(plan.cgroup_procs, "0", 1) < 0)
     give_up(plan);  // first: memory counts from here
-  if (::setsid() < 0) give_up(plan);
-  if (::dup2(plan.stdin_fd, 0) < 0 || ::dup2(plan.log_fd, 1) < 0 || ::dup2(plan.log_fd, 2) < 0) give_up(plan);
+  const sched_param usual{};
+  ::sched_setscheduler(0, SCHED_OTHER, &usual);  // not the policy of the thread that starts it
+  if (::setpgid(0, 0) != 0) give_up(plan);
+  leave_terminal();
+  if (::dup2(plan.stdin_fd, 0) < 0 || ::dup2(plan.stdout_fd, 1) < 0 || ::dup2(plan.log_fd, 2) < 0) give_up(plan);
   // By system call: the wrapper came with glibc 2.34 only. Closed at exec, so that the error pipe works up to then.
   if (::syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) != 0) give_up(plan);
   if (plan.network_namespace >= 0 && ::setns(plan.network_namespace, CLONE_NEWNET) != 0) give_up(plan);
@@ -182,6 +195,8 @@ result<child_process> spawn_process(const process_spec& spec) {
   if (!log_fd) {  // "not_found" is the binary's: a missing log folder is something else
     return error{errc::io, log_fd.error().sys_errno, log_fd.error().context + " for the process's output"};
   }
+  auto stdout_fd = duplicate_above_stdio(spec.stdout_fd < 0 ? log_fd->get() : spec.stdout_fd);
+  if (!stdout_fd) return std::move(stdout_fd).error();
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return errno_error("pipe");
   const unique_fd read_end(ends[0]);
@@ -198,9 +213,9 @@ result<child_process> spawn_process(const process_spec& spec) {
   std::vector<planned_mount> mounts;
   std::transform(spec.mounts.begin(), spec.mounts.end(), std::back_inserter(mounts), to_plan);
 
-  const child_plan plan{binary.c_str(),   argv.data(),         stdin_fd->get(),        log_fd->get(),
-                        write_end->get(), ::getpid(),          spec.network_namespace, spec.cgroup_procs,
-                        mounts,           spec.keep_privileges};
+  const child_plan plan{binary.c_str(),    argv.data(),      stdin_fd->get(),     stdout_fd->get(),
+                        log_fd->get(),     write_end->get(), ::getpid(),          spec.network_namespace,
+                        spec.cgroup_procs, mounts,           spec.keep_privileges};
   pid_t pid = -1;
   int fork_errno = 0;
   {

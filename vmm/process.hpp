@@ -25,9 +25,10 @@ struct private_mount {
 struct process_spec {
   std::filesystem::path binary;            // run as it is: no search in PATH
   std::vector<std::string> arguments;      // without argv[0]
-  std::filesystem::path log_file;          // receives stdout and stderr, appended; created if missing
+  std::filesystem::path log_file;          // receives stderr, and stdout if that is not given; appended, or created
   int network_namespace = -1;              // to run in (a descriptor); -1: ours
   int stdin_fd = -1;                       // its standard input; -1: /dev/null
+  int stdout_fd = -1;                      // its standard output; -1: the log
   int cgroup_procs = -1;                   // cgroup.procs of the cgroup v2 to run in (a descriptor); -1: ours
   std::vector<private_mount> mounts = {};  // in this order; needs CAP_SYS_ADMIN
   bool keep_privileges = false;            // what root may do; else nothing, root or not
@@ -53,10 +54,11 @@ class child_process {
   unique_fd pidfd_;  // empty once reaped or moved from
 };
 
-// Runs `spec` in a session of its own with default signal handling, nothing blocked, no descriptor open but stdin,
-// stdout and stderr, without capabilities unless `keep_privileges`, and unable to gain any (PR_SET_NO_NEW_PRIVS). The
-// process gets SIGKILL when the *thread* that called this ends (PR_SET_PDEATHSIG; not if it changes its user): call it
-// from one that lives as long as the child may. Returns after the exec. Errors: not_found (no such binary), io.
+// Runs `spec` in a process group of its own, without a terminal, in our session (docs/decisions/cpu-priorities.md), at
+// the usual scheduling policy, with default signal handling, nothing blocked, no descriptor open but stdin, stdout and
+// stderr, without capabilities unless `keep_privileges`, and unable to gain any (PR_SET_NO_NEW_PRIVS). The process gets
+// SIGKILL when the *thread* that called this ends (PR_SET_PDEATHSIG; not if it changes its user): call it from one that
+// lives as long as the child may. Returns after the exec. Errors: not_found (no such binary), io.
 result<child_process> spawn_process(const process_spec& spec);
 
 }  // namespace coppice

@@ -114,5 +114,20 @@ TEST_F(limited_e2e, a_limit_below_what_the_snapshot_holds_is_refused_and_nothing
   EXPECT_TRUE(daemon_->advances(parent_)) << "others run on";
 }
 
+TEST_F(limited_e2e, each_limit_that_is_too_low_for_image_or_vmm_is_refused_as_such) {
+  constexpr int enough = 256;
+  int limit = 2;
+  for (;; ++limit) {
+    ASSERT_LT(limit, enough);
+    const auto answer = daemon_->api().send(
+        "POST", "/v1/sandboxes", R"({"snapshot_tag":"base","memory_limit_mib":)" + std::to_string(limit) + "}");
+    ASSERT_TRUE(answer) << answer.error().message();
+    if (answer->status == 201U) break;
+    ASSERT_EQ(answer->status, 409U) << limit << ": " << answer->body;
+    ASSERT_THAT(answer->body, HasSubstr("limit is too low")) << limit;
+  }
+  EXPECT_GT(limit, 2);
+}
+
 }  // namespace
 }  // namespace coppice::e2e

@@ -41,7 +41,8 @@ test "$(cat /proc/$vm/oom_score_adj)" -gt "$(cat /proc/$daemon/oom_score_adj)"
 
 : the service opens its own devices, and no other
 mknod /root/foreign c 10 237  # loop-control
-processes=/sys/fs/cgroup/coppice.slice/coppiced.service/cgroup.procs
+processes=/sys/fs/cgroup/coppice.slice/coppiced.service/daemon/cgroup.procs  # the daemon moves there where it divides its group
+[ -e $processes ] || processes=/sys/fs/cgroup/coppice.slice/coppiced.service/cgroup.procs
 if [ -e $processes ] && (exec 3< /root/foreign); then
   in_service() { sh -c "echo \$\$ > $processes && exec 3<> $1"; }
   in_service /dev/kvm

@@ -45,6 +45,24 @@ TEST_F(image_test, data_arrives_where_it_belongs_and_holes_stay_holes) {
   EXPECT_EQ(std::memcmp(memory.data(), expected.data(), size), 0);
 }
 
+TEST_F(image_test, a_process_puts_data_where_it_belongs_and_leaves_holes) {
+  constexpr auto size = 64 * mib;
+  const auto image = make_image(size);
+  fill(image.get(), 0, page_size, 1);
+  fill(image.get(), 16 * mib, 9 * mib, 2);
+  auto memory = std::move(guest_memory::create("image-test", size)).value();
+  const auto log = dir.path() / "log";
+  const auto loaded = load_image_by_process(-1, dir.path() / "image", memory, log);
+  ASSERT_TRUE(loaded) << loaded.error().message() << read_text_file(log).value();
+  struct stat status {};
+  ASSERT_EQ(::fstat(memory.fd(), &status), 0);
+  EXPECT_EQ(static_cast<std::uint64_t>(status.st_size), size);
+  EXPECT_LE(static_cast<std::uint64_t>(status.st_blocks) * 512, 9 * mib + 64 * kib + 2 * mib);
+  std::vector<std::byte> expected(size);
+  ASSERT_TRUE(read_all_at(image.get(), expected, 0));
+  EXPECT_EQ(std::memcmp(memory.data(), expected.data(), size), 0);
+}
+
 TEST_F(image_test, zero_pages_of_the_image_become_holes) {
   constexpr auto size = 32 * mib;
   const auto image = make_image(size);

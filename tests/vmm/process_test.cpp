@@ -4,10 +4,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
+
+#include <thread>
 
 #include "base/file.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -70,10 +76,40 @@ TEST_F(process_test, nothing_is_inherited_and_output_goes_to_the_log) {
   EXPECT_THAT(text, Not(HasSubstr("pipe:")));
   EXPECT_THAT(text, HasSubstr("usr1 blocked 0"));
   EXPECT_THAT(text, HasSubstr("sigpipe default 1"));
-  EXPECT_THAT(text, HasSubstr("own session 1"));
+  EXPECT_THAT(text, HasSubstr("own process group 1"));
   EXPECT_THAT(text, HasSubstr("no new privileges 1"));
   EXPECT_THAT(text, HasSubstr("network " + std::filesystem::read_symlink("/proc/self/ns/net").string()));
   EXPECT_THAT(text, HasSubstr("on stderr"));
+}
+
+// sched(7), autogroup: the CPUs are shared between sessions first, and between their threads by priority only then.
+TEST_F(process_test, a_child_shares_cpus_with_its_parents_threads_by_priority) {
+  exit_status status;
+  std::thread([&] {
+    const sched_param parameters{};
+    ASSERT_EQ(::pthread_setschedparam(::pthread_self(), SCHED_BATCH, &parameters), 0);
+    auto child = spawn({"hang"});
+    ASSERT_TRUE(child);
+    EXPECT_EQ(::getsid(child->pid()), ::getsid(0));
+    status = run({"report"});
+  }).join();
+  EXPECT_EQ(status.code, 0);
+  EXPECT_THAT(logged(), HasSubstr("policy " + std::to_string(SCHED_OTHER)));
+}
+
+TEST_F(process_test, a_child_has_no_terminal_though_its_parent_has_one) {
+  const pid_t parent = ::fork();
+  if (parent == 0) {
+    const int terminal = ::posix_openpt(O_RDWR | O_NOCTTY);
+    if (::grantpt(terminal) != 0 || ::unlockpt(terminal) != 0 || ::setsid() < 0) ::_exit(2);
+    if (::open(::ptsname(terminal), O_RDWR) < 0 || ::open("/dev/tty", O_RDWR) < 0) ::_exit(3);
+    ::_exit(run({"report"}).code);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(parent, &status, 0), parent);
+  ASSERT_TRUE(WIFEXITED(status));
+  ASSERT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_THAT(logged(), HasSubstr("terminal 0"));
 }
 
 TEST_F(process_test, when_memory_runs_out_a_child_goes_before_its_parent) {

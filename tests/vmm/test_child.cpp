@@ -1,5 +1,6 @@
 // The processes that the tests start: `vmm_test_child <role> ...`.
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -33,7 +34,9 @@ int report() {
   struct sigaction pipe {};
   sigaction(SIGPIPE, nullptr, &pipe);
   std::cout << "sigpipe default " << (pipe.sa_handler == SIG_DFL) << "\n";
-  std::cout << "own session " << (getsid(0) == getpid()) << std::endl;
+  std::cout << "own process group " << (getpgrp() == getpid()) << "\n";
+  std::cout << "terminal " << (::open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC) >= 0) << "\n";
+  std::cout << "policy " << sched_getscheduler(0) << std::endl;
   std::cout << "no new privileges " << prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) << std::endl;
   std::cout << "network " << std::filesystem::read_symlink("/proc/self/ns/net").string() << std::endl;
   std::ifstream status("/proc/self/status");

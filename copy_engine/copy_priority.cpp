@@ -1,0 +1,100 @@
+#include "copy_engine/copy_priority.hpp"
+
+#include <sched.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <thread>
+
+namespace coppice {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::milliseconds;
+
+constexpr int copy_nice = 5;
+constexpr milliseconds window{100};
+constexpr milliseconds too_little_to_judge_by{5};
+
+const fs::path own_threads = "/proc/self/task";
+
+bool set_policy(pid_t thread, int policy) {
+  const sched_param parameters{};
+  return ::sched_setscheduler(thread, policy, &parameters) == 0;
+}
+
+// Leaving SCHED_IDLE takes a right that entering it doesn't: tried in a thread that ends with it.
+bool may_leave_idle_policy() {
+  bool outcome = false;
+  std::thread([&outcome] {
+    ::setpriority(PRIO_PROCESS, 0, copy_nice);
+    outcome = set_policy(0, SCHED_IDLE) && set_policy(0, SCHED_OTHER);
+  }).join();
+  return outcome;
+}
+
+std::optional<run_time> run_time_of(const fs::path& thread) {
+  std::int64_t on_cpu = 0;
+  std::int64_t waited = 0;
+  std::ifstream file(thread / "schedstat");
+  if (!(file >> on_cpu >> waited)) return std::nullopt;
+  return run_time{std::chrono::nanoseconds(on_cpu), std::chrono::nanoseconds(waited)};
+}
+
+// The calling thread and its workers, which begin and end as they are needed.
+std::map<pid_t, run_time> run_times() {
+  std::map<pid_t, run_time> found;
+  const std::string own = std::to_string(::gettid());
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(own_threads, ignored)) {
+    const std::string number = entry.path().filename();
+    std::string name;
+    std::getline(std::ifstream(entry.path() / "comm"), name);
+    if (number != own && name != "iou-wrk-" + own) continue;
+    pid_t thread = 0;
+    std::from_chars(number.data(), number.data() + number.size(), thread);
+    if (const auto had = run_time_of(entry.path())) found[thread] = *had;
+  }
+  return found;
+}
+
+}  // namespace
+
+bool should_give_way(bool now, const run_time& had) noexcept {
+  const auto wanted = had.on_cpu + had.waited;
+  if (wanted < too_little_to_judge_by) return now;
+  return now ? had.on_cpu * 4 >= wanted : had.on_cpu * 4 > wanted * 3;
+}
+
+copy_priority::copy_priority()
+    : may_change_(may_leave_idle_policy() && run_time_of(own_threads / std::to_string(::gettid()))) {
+  ::setpriority(PRIO_PROCESS, 0, copy_nice);  // guests and the fault thread come first
+  seen_ = run_times();
+  if (may_change_) give_way(true);
+}
+
+void copy_priority::reconsider(clock::time_point now) {
+  if (!may_change_ || now < next_look_) return;
+  next_look_ = now + window;
+  auto all = run_times();
+  run_time had;
+  for (const auto& [thread, total] : all) {
+    had.on_cpu += total.on_cpu - seen_[thread].on_cpu;
+    had.waited += total.waited - seen_[thread].waited;
+  }
+  seen_ = std::move(all);
+  if (should_give_way(gives_way_, had) != gives_way_) give_way(!gives_way_);
+}
+
+// Workers that begin later have the policy of the thread that needs them.
+void copy_priority::give_way(bool wanted) {
+  gives_way_ = wanted;
+  for (const auto& [thread, total] : seen_) set_policy(thread, wanted ? SCHED_IDLE : SCHED_OTHER);
+}
+
+}  // namespace coppice

@@ -1,0 +1,49 @@
+// When the copy thread runs: not while somebody else could, unless that leaves it too little.
+//
+// A guest that has waited for a fault is woken where it ran last, and that CPU may be the copy thread's by now. In
+// SCHED_OTHER the guest then waits for a tick (4 ms at 250 Hz), whatever the nice values, though another CPU be idle; a
+// thread in SCHED_IDLE gives its CPU up at once (sched(7); docs/decisions/cpu-priorities.md). On a host whose CPUs are
+// all busy such a thread gets some 0.3 % of one, and its branches would not end.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <map>
+
+namespace coppice {
+
+// How long a thread has run, and has waited for a CPU while it could have run (/proc/PID/schedstat).
+struct run_time {
+  std::chrono::nanoseconds on_cpu{};
+  std::chrono::nanoseconds waited{};
+};
+
+// Whether who now gives way, or now doesn't, should do so from here on, having had this: gives way until it gets less
+// than a quarter of the time that it could have used, then competes until it gets three quarters.
+bool should_give_way(bool now, const run_time& had) noexcept;
+
+// Of the calling thread and of io_uring's workers, which write for it. Not thread-safe: used by that thread only.
+class copy_priority {
+ public:
+  using clock = std::chrono::steady_clock;
+
+  // Begins with SCHED_IDLE where the thread may leave that again (RLIMIT_NICE of 15 or more, or CAP_SYS_NICE) and the
+  // kernel tells run times, else with SCHED_OTHER for good; both at nice 5.
+  copy_priority();
+
+  // To be called often. Looks every 100 ms at what the threads had since, and changes their policy if need be.
+  void reconsider(clock::time_point now);
+
+  bool gives_way() const noexcept { return gives_way_; }
+
+ private:
+  void give_way(bool wanted);
+
+  bool may_change_ = false;
+  bool gives_way_ = false;
+  clock::time_point next_look_{};
+  std::map<pid_t, run_time> seen_;
+};
+
+}  // namespace coppice
