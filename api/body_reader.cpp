@@ -114,10 +114,6 @@ std::string body_reader::required_text(const char* name) {
   return value.value_or("");
 }
 
-void body_reader::refuse_true(const char* name) {
-  if (flag(name).value_or(false)) fail("field " + quoted(name) + ": true is not supported yet; leave it out");
-}
-
 void body_reader::fail(std::string message) {
   fail(error{errc::invalid_argument, 0, std::move(message)});
 }

@@ -26,8 +26,6 @@ class body_reader {
   std::optional<std::uint64_t> number(const char* name, std::uint64_t least, std::uint64_t most);
   // The text of a field that must be there and not empty.
   std::string required_text(const char* name);
-  // Fails if the flag is true: a field of forkd's that can't be honoured yet must not be ignored.
-  void refuse_true(const char* name);
   bool has(const char* name) const;
 
   // Records `message` if nothing failed before.

@@ -238,7 +238,10 @@ result<branch_request> parse_branch(std::string_view body, branch_mode otherwise
   }
   if (const auto diff = reader.flag("diff")) request.mode = *diff ? branch_mode::diff : branch_mode::full;
   request.wait = reader.flag("wait").value_or(true);
-  reader.refuse_true("measure_diff");
+  if (reader.flag("measure_diff").value_or(false))
+    reader.fail(
+        "field \"measure_diff\": true would write a second snapshot inside the pause; branch with \"mode\": \"diff\" "
+        "to see what one takes");
   if (reader.failure()) return *reader.failure();
   return request;
 }

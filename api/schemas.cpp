@@ -258,7 +258,7 @@ constexpr const char* text = R"json({
       "description": "false: answer by 202 when the parent runs again"
     },
     "diff": {"type": ["boolean", "null"], "description": "older clients' way to say mode: diff if true, else full"},
-    "measure_diff": {"enum": [false, null], "description": "not supported yet"}
+    "measure_diff": {"enum": [false, null], "description": "forkd's second snapshot inside the pause is not taken: mode diff shows what one takes"}
   },
   "not": {
     "required": ["mode", "diff"],

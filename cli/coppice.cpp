@@ -89,7 +89,7 @@ void add_sandbox_commands(CLI::App& app, command_line& line) {
   create
       ->add_option("--memory-limit-mib", line.sandboxes.memory_limit_mib,
                    "Most memory of each, RAM and VMM together; over it, it is killed (needs coppiced --cgroup)")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1048576));
   create->callback(
       [&line] { line.action = [&line](const auto& context) { return create_sandboxes(context, line.sandboxes); }; });
   CLI::App* list = add(*group, "ls", "List the sandboxes", "coppice sandbox ls");
@@ -203,8 +203,10 @@ void add_connection_options(CLI::App& app, client_options& daemon) {
   app.add_option("--server", daemon.server, "The daemon's address: http://, https:// or unix:/PATH")
       ->envname("COPPICE_SERVER")
       ->capture_default_str();
-  app.add_option("--token-file", daemon.token_file, "File with the token to send (default: $COPPICE_TOKEN)");
-  app.add_option("--tls-ca", daemon.tls.ca, "CA (PEM) of the daemon's certificate (default: the system's)");
+  app.add_option("--token-file", daemon.token_file, "File with the token to send (default: $COPPICE_TOKEN)")
+      ->envname("COPPICE_TOKEN_FILE");
+  app.add_option("--tls-ca", daemon.tls.ca, "CA (PEM) of the daemon's certificate (default: the system's)")
+      ->envname("COPPICE_TLS_CA");
   CLI::Option* certificate =
       app.add_option("--tls-cert", daemon.tls.certificate, "Certificate (PEM) to show the daemon");
   CLI::Option* key = app.add_option("--tls-key", daemon.tls.key, "PEM key of --tls-cert");

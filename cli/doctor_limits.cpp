@@ -96,12 +96,13 @@ bool has_memory_controller() {
 finding check_threads(const doctor_options&) {
   rlimit processes{};
   ::getrlimit(RLIMIT_NPROC, &processes);  // RLIM_INFINITY is any_number
-  const std::uint64_t most = std::min({std::uint64_t{processes.rlim_max}, limit_in("/proc/sys/kernel/threads-max"),
-                                       limit_in("/proc/sys/kernel/pid_max"), most_tasks_of_cgroup()});
-  const std::string found = "at most " + std::to_string(most) + " threads";
+  const auto [most, by] = std::min({std::pair<std::uint64_t, std::string>{processes.rlim_max, "ulimit -Hu"},
+                                    {limit_in("/proc/sys/kernel/threads-max"), "kernel.threads-max"},
+                                    {limit_in("/proc/sys/kernel/pid_max"), "kernel.pid_max"},
+                                    {most_tasks_of_cgroup(), "pids.max of this shell's cgroup"}});
+  const std::string found = "at most " + std::to_string(most) + " threads, by " + by;
   if (most >= threads_for_a_full_host) return ok(found);
-  return warning(found,
-                 "a VM has a few: raise ulimit -Hu, TasksMax= of the unit, kernel.threads-max or kernel.pid_max");
+  return warning(found, "a VM has a few: raise that where coppiced runs (the packaged unit has TasksMax=infinity)");
 }
 
 finding check_priority(const doctor_options&) {
@@ -113,9 +114,9 @@ finding check_priority(const doctor_options&) {
     case raised::no:
       break;
   }
-  return warning("no right to raise the fault thread's",
-                 "guests may stall longer: LimitRTPRIO=1 or LimitNICE=-10 of the unit (the packaged one has them), "
-                 "ulimit -Hr 1, or CAP_SYS_NICE");
+  return warning("no right to raise the fault thread's here",
+                 "guests may stall longer if coppiced runs like this: ulimit -Hr 1, or CAP_SYS_NICE (the packaged unit "
+                 "has LimitRTPRIO=1 and LimitNICE=-10)");
 }
 
 finding check_memory_limits(const doctor_options& options) {

@@ -183,7 +183,7 @@ TEST(json, a_branchs_mode_comes_from_mode_or_from_the_older_diff) {
   EXPECT_THAT(failure_of(parse_branch(R"({"diff":true,"mode":"live"})")), HasSubstr("not both"));
   EXPECT_THAT(failure_of(parse_branch(R"({"mode":"fast"})")), HasSubstr("live, full or diff"));
   EXPECT_THAT(failure_of(parse_branch(R"({"wait":1})")), HasSubstr("true or false"));
-  EXPECT_THAT(failure_of(parse_branch(R"({"measure_diff":true})")), HasSubstr("not supported yet"));
+  EXPECT_THAT(failure_of(parse_branch(R"({"measure_diff":true})")), HasSubstr("branch with \"mode\": \"diff\""));
 }
 
 TEST(http_status, every_kind_of_error_has_its_status_and_comes_back_by_its_code) {

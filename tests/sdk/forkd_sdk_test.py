@@ -150,7 +150,7 @@ class ForkdSdk(unittest.TestCase):
         self.refused(400, self.sdk.branch_sandbox, self.parent, mode="fast")
         self.refused(400, self.sdk.spawn_sandboxes, "base", n=0)
 
-    def test_what_is_not_supported_yet_is_refused_by_name(self):
+    def test_what_this_daemon_does_not_do_is_refused_by_name(self):
         self.assertIn("--cgroup", self.refused(409, self.sdk.spawn_sandboxes, "base", memory_limit_mib=64))
         self.assertIn("measure_diff", self.refused(400, self.sdk.branch_sandbox, self.parent, measure_diff=True))
 

@@ -142,14 +142,17 @@ TEST_F(secure_daemon, checks_its_configuration_and_ends) {
   EXPECT_FALSE(std::filesystem::exists(file("root")));
 }
 
-TEST_F(secure_daemon, serves_a_unix_socket_and_takes_its_token_from_the_environment) {
+TEST_F(secure_daemon, serves_a_unix_socket_and_its_token_may_come_from_the_environment) {
   const auto url = start({"--listen", "unix:" + file("api.sock"), "--token-file", file("tokens")});
   ASSERT_EQ(url, "unix:" + file("api.sock")) << daemon_->output();
   EXPECT_EQ(cli(url, {"snapshot", "ls"}).exit_code, 2);
-  ::setenv("COPPICE_TOKEN", reader.c_str(), 1);
-  const auto listed = cli(url, {"snapshot", "ls"});
-  ::unsetenv("COPPICE_TOKEN");
-  EXPECT_EQ(listed.exit_code, 0) << listed.output;
+  for (const auto& [name, value] :
+       {std::pair<const char*, std::string>{"COPPICE_TOKEN", reader}, {"COPPICE_TOKEN_FILE", file("writer")}}) {
+    ::setenv(name, value.c_str(), 1);
+    const auto listed = cli(url, {"snapshot", "ls"});
+    ::unsetenv(name);
+    EXPECT_EQ(listed.exit_code, 0) << name << ": " << listed.output;
+  }
 }
 
 TEST_F(secure_daemon, records_what_was_asked_for_and_made_and_its_own_start_reload_and_end) {
