@@ -128,9 +128,10 @@ class local_vmm_host final : public vmm_host {
     COPPICE_TRY(check_socket_path(request.api_socket));
     ::unlink(request.api_socket.c_str());  // Firecracker refuses to start where a file is
     const auto id = to_instance_id(request.id);
-    process_spec spec{options_.binary,   options_.extra_args,
-                      request.log_file,  request.network_namespace,
-                      request.memory_fd, request.memory_group ? request.memory_group->procs_fd() : -1};
+    process_spec spec{options_.binary, options_.extra_args, request.log_file};
+    spec.network_namespace = request.network_namespace;
+    spec.stdin_fd = request.memory_fd;
+    if (request.memory_group) spec.cgroup_procs = request.memory_group->procs_fd();
     spec.arguments.insert(spec.arguments.end(), {"--api-sock", request.api_socket.string()});
     const auto& filter = options_.live_seccomp_filter;
     if (request.live && filter.empty()) spec.arguments.emplace_back("--no-seccomp");
