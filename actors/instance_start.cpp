@@ -92,7 +92,7 @@ result<instance::prepared> instance::prepare(const services& with, const instanc
   });
   if (!vmm) return std::move(vmm).error();
   ready.vmm = share_offloaded(with.pool, std::move(*vmm));
-  ready.group = group;
+  ready.group = std::move(group);
   return ready;
 }
 
@@ -220,7 +220,7 @@ void instance::start_failed(error failure) {
   offload(
       *with_->pool,
       [id = spec_.id, failure = std::move(failure), group = group_.lock(), log = folder_.log_file()]() mutable {
-        if (group && group->has_killed() && failure.code != errc::conflict)
+        if (group && group->has_killed())
           failure = {errc::conflict, 0, "the memory limit is too low: its VMM went over it"};
         failure.context = "start " + id + ": " + failure.context;
         if (const auto tail = log_tail(log); !tail.empty()) failure.context += "; its log ends: " + tail;

@@ -70,7 +70,7 @@ result<void> load_image_by_process(int cgroup_procs, const std::filesystem::path
   if (!file) return file.error();
   COPPICE_TRY(check_size(file->get(), memory));
   // From stdin to stdout: of=/proc/self/fd/N would be opened anew, after dd has put if= in the place of stdin.
-  process_spec copy{"/bin/dd", {"bs=64K", "conv=sparse,notrunc", "status=none"}, log};
+  process_spec copy{"/bin/dd", {"bs=64K", "conv=sparse", "status=none"}, log};
   copy.stdin_fd = file->get();
   copy.stdout_fd = memory.fd();
   copy.cgroup_procs = cgroup_procs;

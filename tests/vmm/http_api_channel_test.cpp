@@ -126,7 +126,9 @@ TEST_F(channel_test, a_kept_connection_that_the_vmm_closed_unnoticed_is_opened_a
   api.call(api_requests::describe(), 10s, [&](const result<api_reply>& first) {
     EXPECT_TRUE(first);
     const auto next = connect_unix(socket);  // is accepted when the first connection is closed
-    while (server.accepted() < 2) std::this_thread::yield();
+    const auto give_up_at = std::chrono::steady_clock::now() + 10s;
+    while (server.accepted() < 2 && std::chrono::steady_clock::now() < give_up_at) std::this_thread::yield();
+    EXPECT_EQ(server.accepted(), 2);
     second = send(api, api_requests::describe());
     asked.set_value();
   });
