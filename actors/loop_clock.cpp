@@ -2,15 +2,14 @@
 
 #include <caf/abstract_actor.hpp>
 #include <caf/actor_cast.hpp>
-#include <type_traits>
 #include <utility>
 
 namespace coppice {
 
 template <class Change>
 void loop_clock::change(Change what) {
-  auto apply = [this, what = std::move(what)]() mutable {
-    if (stopped_) return;
+  auto apply = [this, stopped = stopped_, what = std::move(what)]() mutable {
+    if (*stopped) return;  // and the clock may be gone
     what();
     arm();
   };
@@ -42,7 +41,7 @@ void loop_clock::arm() {
 
 void loop_clock::stop() {
   loop_->run_sync([this] {
-    stopped_ = true;
+    *stopped_ = true;
     schedule::cancel_all();
     if (timer_ != 0) loop_->cancel_timer(std::exchange(timer_, 0));
   });

@@ -41,9 +41,9 @@ class loop_clock final : public caf::detail::simple_actor_clock {
 
   const std::shared_ptr<event_loop> loop_;
   // The loop's thread only, like the schedule.
-  bool stopped_ = false;
-  event_loop::timer_id timer_ = 0;  // 0: none
-  time_point armed_for_;            // of timer_; may be earlier than what is still scheduled
+  const std::shared_ptr<bool> stopped_ = std::make_shared<bool>(false);  // what is posted may run after our end
+  event_loop::timer_id timer_ = 0;                                       // 0: none
+  time_point armed_for_;  // of timer_; may be earlier than what is still scheduled
 };
 
 }  // namespace coppice

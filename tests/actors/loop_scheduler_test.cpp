@@ -142,6 +142,19 @@ TEST_F(loop_scheduler_test, an_answer_in_time_takes_its_deadline_back) {
   caf::anon_send_exit(prompt, caf::exit_reason::user_shutdown);
 }
 
+// An actor that is destroyed on another thread while its system ends takes its timeouts back, whenever the loop gets to
+// it.
+TEST_F(loop_scheduler_test, what_is_asked_of_a_stopped_clock_may_be_looked_at_when_that_is_gone) {
+  auto clock = std::make_unique<loop_clock>(loop_);
+  clock->stop();
+  std::promise<void> gone;
+  loop_->post([&] { gone.get_future().wait(); });
+  clock->cancel_all();
+  clock.reset();
+  gone.set_value();
+  loop_->run_sync([] {});
+}
+
 TEST_F(loop_scheduler_test, what_is_due_after_the_systems_end_is_dropped) {
   const auto kept = std::make_shared<int>(0);
   {
