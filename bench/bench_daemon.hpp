@@ -45,6 +45,8 @@ class bench_daemon {
   const api_client& client() const noexcept { return *client_; }
   pid_t pid() const noexcept { return process_->pid(); }
   nlohmann::json vmm() const;  // {"name", "version"}
+  // In the folder whose disk the images are on.
+  std::filesystem::path scratch_file(const char* name) const { return folder_ / name; }
   std::filesystem::path api_socket(const std::string& sandbox) const {
     return run_folder{root() / "run" / sandbox}.api_socket();
   }

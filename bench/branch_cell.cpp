@@ -1,5 +1,7 @@
 #include "bench/branch_cell.hpp"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <iostream>
 #include <thread>
@@ -7,7 +9,7 @@
 #include "base/units.hpp"
 #include "bench/engine_run.hpp"
 #include "bench/parsing.hpp"
-#include "vmm/api_requests.hpp"
+#include "bench/raw_copy.hpp"
 
 namespace coppice::bench {
 namespace {
@@ -39,6 +41,12 @@ double median_of(const std::vector<double>& values) {
 }
 double p99_of(const std::vector<double>& values) {
   return summarize(values).p99;
+}
+
+// As the copy thread does: the guest comes first.
+void give_way() {
+  const sched_param none{};
+  ::sched_setscheduler(0, SCHED_IDLE, &none);
 }
 
 }  // namespace
@@ -85,7 +93,7 @@ result<void> branch_cell::measure(unsigned number) {
   if (!bad) return bad.error();
   figures_.bad_pages += static_cast<double>(*bad);
   COPPICE_TRY(daemon_.remove_snapshot(tag));
-  return measure_busy_gap();
+  return measure_plain_copy();
 }
 
 result<void> branch_cell::measure_bare() {
@@ -104,18 +112,27 @@ result<void> branch_cell::measure_armed_bare() {
   return measured_bare;
 }
 
-result<void> branch_cell::measure_busy_gap() {
-  if (!monitor_ || figures_.copy.empty()) return {};
-  if (const auto idle = measure_idle(); !idle) return idle.error();
-  COPPICE_TRY(vmm_->call(api_requests::pause()));
-  const auto copy = std::chrono::microseconds(static_cast<std::int64_t>(median_of(figures_.copy)));
-  const busy_gap seen = bench::measure_busy_gap(copy);
-  COPPICE_TRY(vmm_->call(api_requests::resume()));
-  const auto resumed = clock::now();
-  // Waits until the guest has gone on: its long stall must not count in the next window.
-  if (const auto running = monitor_->between(resumed - breath, resumed); !running) return running.error();
-  figures_.busy_gap.push_back(seen.longest_us);
-  figures_.busy_in_real_time = figures_.busy_in_real_time && seen.in_real_time;
+result<void> branch_cell::measure_plain_copy() {
+  if (!monitor_ || mode_ != "live" || !plain_copy_works_) return {};
+  const auto idle = measure_idle();
+  if (!idle) return idle.error();
+  const temporary_file image(daemon_.scratch_file("plain-copy"));
+  result<double> written{0.0};
+  const auto begin = clock::now();
+  std::thread([&] {
+    give_way();
+    written = direct_seconds(monitor_->ram(), image.path(), beside::nothing);
+  }).join();
+  const auto end = clock::now();
+  if (!written) {
+    plain_copy_works_ = false;
+    std::cerr << "no plain copy is measured: " << written.error().message() << std::endl;
+    return {};
+  }
+  const auto seen = monitor_->between(begin, end);
+  if (!seen) return seen.error();
+  figures_.plain_copy_stall.push_back(seen->longest_stall_us);
+  if (idle->steps_per_s > 0) figures_.plain_copy_speed_ratio.push_back(seen->steps_per_s / idle->steps_per_s);
   return {};
 }
 
@@ -247,10 +264,9 @@ void branch_cell::add_stall(report& to, const std::string& cell) const {
   to.add({cell, "stall_us", better::lower, f.stall});
   to.add(
       {cell, "idle_stall_us", better::lower_baseline, f.idle_stall, std::nullopt, "windows as long as the branches"});
-  to.add({cell, "busy_gap_us", better::lower_baseline, f.busy_gap, std::nullopt,
-          "the machine alone, all CPUs busy for " + short_number(median_of(f.copy) / 1e3) + " ms (the median copy)" +
-              (f.busy_in_real_time ? "" : ", not in real time")});
   if (mode_ != "live") return;
+  to.add({cell, "plain_copy_stall_us", better::lower_baseline, f.plain_copy_stall, std::nullopt,
+          "a plain loop writes all RAM by O_DIRECT, nothing is protected"});
   const bool small = spec_.working_set_bytes <= small_working_set;
   // A small working set is judged where it is written at random, a large one always.
   const auto wanted = [&](double limit) {
@@ -273,6 +289,7 @@ void branch_cell::add_copy(report& to, const std::string& cell) const {
   to.add({cell, "idle_steps_per_s", better::higher_baseline, f.idle_steps_per_s});
   to.add({cell, "copy_steps_per_s", better::higher, f.copy_steps_per_s});
   to.add({cell, "copy_to_idle_speed", better::higher, f.speed_ratio, at_least(speed_target)});
+  to.add({cell, "plain_copy_to_idle_speed", better::higher_baseline, f.plain_copy_speed_ratio});
   to.add({cell, "prearm_us", better::lower, f.prearm});
   to.add({cell, "copy_us", better::lower, f.copy});
   to.add({cell, "copy_gb_per_s", better::higher, f.copy_gb_per_s});

@@ -8,7 +8,6 @@
 
 #include "bench/bare_pauses.hpp"
 #include "bench/bench_daemon.hpp"
-#include "bench/busy_machine.hpp"
 #include "bench/report.hpp"
 
 namespace coppice::bench {
@@ -36,8 +35,7 @@ class branch_cell {
     std::vector<double> stall, idle_stall, idle_steps_per_s, copy_steps_per_s, speed_ratio;
     std::vector<double> faults, faults_per_dirtied, longest_fault;
     std::vector<double> bulk_mib, captured_mib, zero_mib, hole_mib, copy_gb_per_s, prearm, copy, ready_ms;
-    std::vector<double> busy_gap;
-    bool busy_in_real_time = true;
+    std::vector<double> plain_copy_stall, plain_copy_speed_ratio;
     double bad_pages = 0;
   };
 
@@ -46,8 +44,9 @@ class branch_cell {
   result<void> measure_bare();
   // The same after a pre-arm from outside.
   result<void> measure_armed_bare();
-  // The machine alone, as long as a copy: with the guest paused, and after an idle window, as a branch comes after one.
-  result<void> measure_busy_gap();
+  // What the guest sees of the same bytes being written without Coppice: a plain loop, O_DIRECT, and nothing protected.
+  // After an idle window, as a branch comes after one.
+  result<void> measure_plain_copy();
   result<journal_monitor::window> measure_idle();
   // Answered at the resume, and polled until ready; or answered when ready.
   result<one_branch> branch(const std::string& tag, bool wait);
@@ -66,6 +65,7 @@ class branch_cell {
   std::unique_ptr<plain_vmm> vmm_;
   std::unique_ptr<journal_monitor> monitor_;
   std::optional<guest_protection> protection_;
+  bool plain_copy_works_ = true;  // the file system takes O_DIRECT
   clock::duration last_branch_{};
   measured figures_;
 };

@@ -1,6 +1,7 @@
 #include "bench/journal_monitor.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -13,7 +14,6 @@ namespace {
 
 constexpr std::chrono::milliseconds interval{1};
 constexpr std::chrono::seconds patience{20};
-constexpr std::uint64_t headers_end = journal::headers_address + journal::max_lanes * journal::header_stride;
 
 }  // namespace
 
@@ -25,9 +25,11 @@ result<journal_view> journal_view::open(pid_t owner, const std::string& sandbox)
     if (std::filesystem::read_symlink(entry.path(), gone) != wanted || gone) continue;
     auto memory = open_file(entry.path(), O_RDONLY);
     if (!memory) return std::move(memory).error();
-    auto headers = mapping::shared(memory->get(), headers_end, PROT_READ);
-    if (!headers) return std::move(headers).error();
-    return journal_view(*std::move(headers));
+    struct stat status {};
+    if (::fstat(memory->get(), &status) != 0) return errno_error("size of the RAM of " + sandbox);
+    auto ram = mapping::shared(memory->get(), static_cast<std::size_t>(status.st_size), PROT_READ);
+    if (!ram) return std::move(ram).error();
+    return journal_view(*std::move(ram));
   }
   return error{errc::unsupported, failure.value(), "the RAM of " + sandbox + " is no memory of the daemon"};
 }

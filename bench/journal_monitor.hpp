@@ -14,18 +14,22 @@
 
 namespace coppice::bench {
 
-// The guest's journal headers, mapped. Reading costs the guest nothing.
+// The guest's RAM, mapped, with the journal's headers at its begin. Reading costs the guest nothing.
 class journal_view {
  public:
   // The RAM of `sandbox` is a memfd of that name that process `owner` has open. Errors: unsupported (it has none), io.
   static result<journal_view> open(pid_t owner, const std::string& sandbox);
   result<journal_reading> read(const journal_reading& since = {}) const {
-    return read_journal(std::span<const std::byte>(headers_.bytes()), since);
+    return read_journal(ram().first(headers_end), since);
   }
+  // Changes at any time.
+  std::span<const std::byte> ram() const noexcept { return ram_.bytes(); }
 
  private:
-  explicit journal_view(mapping headers) : headers_(std::move(headers)) {}
-  mapping headers_;
+  static constexpr std::uint64_t headers_end = journal::headers_address + journal::max_lanes * journal::header_stride;
+
+  explicit journal_view(mapping ram) : ram_(std::move(ram)) {}
+  mapping ram_;
 };
 
 // A thread that reads the journal every millisecond.
@@ -48,6 +52,7 @@ class journal_monitor {
   // after `end`, so that a stall at the end counts with its whole length. Errors: deadline_exceeded (the guest does not
   // go on).
   result<window> between(clock::time_point begin, clock::time_point end) const;
+  std::span<const std::byte> ram() const noexcept { return view_.ram(); }
   // Drops old samples.
   void forget();
 

@@ -1,5 +1,6 @@
 #include "copy_engine/copy_job.hpp"
 
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,8 +25,19 @@ result<void> copy_job::look_for_holes() {
   return {};
 }
 
-result<std::size_t> copy_job::next_data(std::size_t page) const {
-  if (!has_holes || page >= branch->states.size()) return page;
+bool copy_job::is_in_memory(std::size_t page) noexcept {
+  const std::size_t block = page / block_pages;
+  if (block != known_block_) {
+    const std::size_t pages = std::min(block_pages, branch->states.size() - block * block_pages);
+    std::byte* const first = branch->memory->data() + block * block_pages * page_size;
+    if (::mincore(first, pages * page_size, in_memory_of_block_.data()) != 0) in_memory_of_block_.fill(0);
+    known_block_ = block;
+  }
+  return (in_memory_of_block_[page % block_pages] & 1) != 0;
+}
+
+result<std::size_t> copy_job::next_data(std::size_t page) {
+  if (!has_holes || page >= branch->states.size() || is_in_memory(page)) return page;
   const off_t data = ::lseek(branch->memory->fd(), static_cast<off_t>(page * page_size), SEEK_DATA);
   if (data < 0 && errno == ENXIO) return branch->states.size();  // nothing but a hole up to the end
   if (data < 0) return errno_error("seek data of guest RAM");

@@ -3,6 +3,7 @@
 
 #include <sys/uio.h>
 
+#include <array>
 #include <list>
 #include <optional>
 #include <vector>
@@ -83,11 +84,18 @@ struct copy_job {
   result<void> look_for_holes();
   // `page`, or the next one that is no hole; the number of pages if there is none. Errors: io.
   //
-  // One page a call. SEEK_HOLE would tell how far the data go, but looks at all of them in one system call: 20 ms a GiB
-  // in which a kernel without full preemption lets nobody else run on that CPU, neither the fault thread nor a vCPU.
-  result<std::size_t> next_data(std::size_t page) const;
+  // Pages in memory are found a block at a time (mincore); of others, SEEK_DATA tells whether they are a hole or
+  // swapped out. SEEK_HOLE would tell how far the data go, but looks at all of them in one system call: 20 ms a GiB in
+  // which a kernel without full preemption lets nobody else run on that CPU, neither the fault thread nor a vCPU.
+  result<std::size_t> next_data(std::size_t page);
   // Settles the hole [first, end): it is zero, and a guest that writes there is captured first.
   void skip_hole(std::size_t first, std::size_t end) noexcept;
+
+ private:
+  bool is_in_memory(std::size_t page) noexcept;
+
+  std::size_t known_block_ = static_cast<std::size_t>(-1);       // the one that the next is about
+  std::array<unsigned char, block_pages> in_memory_of_block_{};  // as mincore tells: bit 0
 };
 
 }  // namespace coppice

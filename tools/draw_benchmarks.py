@@ -97,7 +97,7 @@ def draw_stall(report: Report, folder: pathlib.Path) -> None:
     places, boxes, colours = [], [], []
     for row, cell in enumerate(cells):
         for shift, name, colour in ((-0.26, "stall_us", OURS), (0.0, "idle_stall_us", BASELINE),
-                                    (0.26, "busy_gap_us", LIMIT)):
+                                    (0.26, "plain_copy_stall_us", LIMIT)):
             if not report.values(cell, name):
                 continue
             places.append(row + shift)
@@ -110,7 +110,7 @@ def draw_stall(report: Report, folder: pathlib.Path) -> None:
     axes.set_xscale("log")
     lines, names = [], []
     for colour, name in ((OURS, "while branched"), (BASELINE, "nothing branched"),
-                         (LIMIT, "the machine alone, all CPUs\nbusy for as long as a copy")):
+                         (LIMIT, "a plain O_DIRECT loop writes\nthe same, nothing protected")):
         if colour in colours:
             lines.append(drawn["boxes"][colours.index(colour)])
             names.append(name)

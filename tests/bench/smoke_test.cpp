@@ -114,7 +114,7 @@ TEST_F(coppice_bench, branch_measures_pause_stall_and_copy_beside_their_baseline
                   "median_resume_to_armed_bare",
                   "stall_us",
                   "idle_stall_us",
-                  "busy_gap_us",
+                  "plain_copy_stall_us",
                   "median_stall_above_idle_us",
                   "copy_us",
                   "copy_gb_per_s",
