@@ -60,7 +60,8 @@ instance::behavior_type instance::make_behavior() {
 void instance::on_exit() {
   state_ = instance_state::gone;
   spec_.from = boot_spec{};  // unpins the snapshot it came from: whoever hears of the end may delete it
-  auto doomed = std::make_shared<prepared>(prepared{std::move(vmm_), std::move(memory_), std::move(network_)});
+  auto doomed = std::make_shared<prepared>(
+      prepared{.vmm = std::move(vmm_), .memory = std::move(memory_), .network = std::move(network_)});
   with_->pool->post([doomed, guard = std::move(protected_), path = folder_.path]() mutable {
     guard.reset();
     doomed->vmm.reset();
