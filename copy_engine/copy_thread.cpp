@@ -290,7 +290,9 @@ void copy_thread::operation_done(write_operation& operation) {
   }
   job.summary.bulk_pages += settled;
   counters_.bulk_pages.fetch_add(settled, std::memory_order_relaxed);
+  const std::size_t before = job.settled;
   job.settle_pages(settled);
+  if (before / slice_pages != job.settled / slice_pages) faults_.notify_settled();
   if (!ended.overwrites.empty()) write_captures(job, ended.overwrites);
 }
 

@@ -16,10 +16,7 @@
 namespace coppice {
 namespace {
 
-// One call's worth of protection. Protecting RAM that is there costs about 35 ms a GiB here, in slices of 1 MiB or of
-// 16 alike. Each call makes KVM drop what it maps there, and makes a vCPU's own fault begin anew that was under way:
-// the rest between two lets such a fault come through.
-constexpr std::uint64_t slice_bytes = 8 * mib;
+// Between two slices: lets a fault come through that one has made begin anew.
 constexpr std::chrono::microseconds slice_rest{100};
 
 // The pre-arm goes over the pages touched meanwhile again while there are more than this, a few times at most: what is
@@ -124,7 +121,7 @@ std::vector<std::shared_ptr<epoch>> fault_thread::detach_vm(attached_vm& vm) {
   // A child that is being forked may hold a copy of it: close alone would not end the watch.
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, vm.uffd->get(), nullptr);
   vm.uffd.reset();
-  end_unprotect(vm);
+  end_lifting(vm);
   return epochs;
 }
 
@@ -138,7 +135,7 @@ void fault_thread::begin_prearm(const std::shared_ptr<epoch>& branch, copy_sessi
   branch->prearm_begin = engine_clock::now();
   branch->step_done = std::move(done);
   branch->vm->epochs.push_back(branch);
-  end_unprotect(*branch->vm);  // an earlier branch's protection serves this one
+  end_lifting(*branch->vm);  // an earlier branch's protection serves this one
 }
 
 void fault_thread::trim_pool() {
@@ -150,7 +147,7 @@ void fault_thread::begin_slice() {
   if (slice_under_way_) return;
   // The VM after the last one served that has work.
   const auto has_work = [](const auto& entry) {
-    return entry.second->unprotect_offset.has_value() ||
+    return next_to_lift(*entry.second).has_value() ||
            std::any_of(entry.second->epochs.begin(), entry.second->epochs.end(),
                        [](const auto& branch) { return branch->phase == epoch_phase::prearming; });
   };
@@ -159,7 +156,7 @@ void fault_thread::begin_slice() {
   if (next == vms_.end()) return;
   last_sliced_ = next->first;
   const auto vm = next->second;
-  if (vm->unprotect_offset) return unprotect_slice(vm);
+  if (const auto piece = next_to_lift(*vm)) return lift_slice(vm, *piece);
   const auto branch = *std::find_if(vm->epochs.begin(), vm->epochs.end(),
                                     [](const auto& each) { return each->phase == epoch_phase::prearming; });
   if (branch->prearm_offset < vm->memory->size()) {
@@ -188,7 +185,7 @@ void fault_thread::change_protection(const std::shared_ptr<attached_vm>& vm, std
 }
 
 void fault_thread::prearm_slice(const std::shared_ptr<attached_vm>& vm, const std::shared_ptr<epoch>& branch) {
-  const memory_region piece = vm->piece_at(branch->prearm_offset, slice_bytes);
+  const memory_region piece = vm->piece_at(branch->prearm_offset, slice_pages * page_size);
   change_protection(vm, {piece}, true, [this, branch, piece](const result<void>& armed) {
     if (branch->phase != epoch_phase::prearming) return;  // given up meanwhile
     if (!armed) return prearm_failed(*branch, armed);
@@ -237,6 +234,7 @@ void fault_thread::rearm(epoch& branch, const copy_session::completion& done) {
   branch.touched = {};
   branch.is_touched = {};
   branch.phase = epoch_phase::active;
+  branch.vm->lift_offset = 0;
   done({});
 }
 
@@ -260,28 +258,41 @@ void fault_thread::detach(epoch& branch, std::function<void()> done) {
   branch.phase = epoch_phase::detached;
   std::erase_if(vm.epochs, [&](const auto& other) { return other.get() == &branch; });
   if (auto step = std::exchange(branch.step_done, nullptr)) step(error{errc::cancelled, 0, "the branch was given up"});
-  if (!vm.uffd || !vm.epochs.empty()) return done();
-  if (!vm.unprotect_offset) vm.unprotect_offset = 0;
-  vm.when_unprotected.push_back(std::move(done));
+  if (!vm.uffd) return done();
+  const auto needs_all = [](const auto& other) {
+    return other->phase == epoch_phase::prearming || other->phase == epoch_phase::prearmed;
+  };
+  if (!vm.lift_offset && std::none_of(vm.epochs.begin(), vm.epochs.end(), needs_all)) vm.lift_offset = 0;
+  if (!vm.epochs.empty()) return done();
+  vm.when_lifted.push_back(std::move(done));
+  if (*vm.lift_offset >= vm.memory->size()) end_lifting(vm);
 }
 
-void fault_thread::unprotect_slice(const std::shared_ptr<attached_vm>& vm) {
-  const std::size_t offset = *vm->unprotect_offset;
-  const memory_region piece = vm->piece_at(offset, slice_bytes);
-  change_protection(vm, {piece}, false, [this, vm, offset, piece](const result<void>& lifted) {
-    if (vm->unprotect_offset != offset) return;  // no longer wanted
+std::optional<memory_region> fault_thread::next_to_lift(const attached_vm& vm) {
+  if (!vm.lift_offset || *vm.lift_offset >= vm.memory->size()) return std::nullopt;
+  const memory_region piece = vm.piece_at(*vm.lift_offset, slice_pages * page_size);
+  const std::size_t first = piece.file_offset / page_size;
+  for (std::size_t page = first + piece.size / page_size; page > first; --page) {  // the last one is copied last
+    if (!is_saved(vm, page - 1)) return std::nullopt;
+  }
+  return piece;
+}
+
+void fault_thread::lift_slice(const std::shared_ptr<attached_vm>& vm, const memory_region& piece) {
+  change_protection(vm, {piece}, false, [this, vm, piece](const result<void>& lifted) {
+    if (vm->lift_offset != piece.file_offset) return;  // no longer wanted
     if (!lifted) {
       if (lifted.error().code != errc::unavailable) spdlog::error("copy engine: {}", lifted.error().message());
-      return end_unprotect(*vm);
+      return end_lifting(*vm);
     }
-    vm->unprotect_offset = piece.file_offset + piece.size;
-    if (*vm->unprotect_offset >= vm->memory->size()) end_unprotect(*vm);
+    vm->lift_offset = piece.file_offset + piece.size;
+    if (*vm->lift_offset >= vm->memory->size() && vm->epochs.empty()) end_lifting(*vm);
   });
 }
 
-void fault_thread::end_unprotect(attached_vm& vm) {
-  vm.unprotect_offset.reset();
-  for (auto& done : std::exchange(vm.when_unprotected, {})) done();
+void fault_thread::end_lifting(attached_vm& vm) {
+  vm.lift_offset.reset();
+  for (auto& done : std::exchange(vm.when_lifted, {})) done();
 }
 
 void fault_thread::read_faults(attached_vm& vm) {

@@ -1,8 +1,8 @@
 // The thread that serves write faults of all VMs, and decides on every change of protection. Long ones (the pre-arm,
-// the lifting at the end) are made by a helper, one piece at a time, while faults go on being served:
+// the lifting of what is copied) are made by a helper, one piece at a time, while faults go on being served:
 // - a page is marked as touched before it is lifted: whether the pre-arm protects it just before or just after, the
 //   re-arm protects it once more;
-// - the end's lifting goes on only while the VM has no epoch, and a new epoch's pre-arm begins after its last piece.
+// - a piece is lifted only when no epoch needs any page of it, and a new epoch's pre-arm begins after that piece.
 #pragma once
 
 #include <atomic>
@@ -33,6 +33,8 @@ class fault_thread {
   void notify_released() noexcept {
     if (deferred_.load() > 0) tasks_.wake();
   }
+  // It has settled pages enough for a slice, which may be lifted now.
+  void notify_settled() noexcept { tasks_.wake(); }
   bounce_pool& pool() noexcept { return pool_; }
   // Gives bounce memory back, unless a VM is being branched: its faults would wait for that.
   void trim_pool();
@@ -60,8 +62,10 @@ class fault_thread {
   void prearm_failed(epoch& branch, const result<void>& outcome);
   void end_prearm_round(epoch& branch);
   static std::vector<memory_region> pieces_of(const attached_vm& vm, std::vector<std::size_t>& pages);
-  void unprotect_slice(const std::shared_ptr<attached_vm>& vm);
-  void end_unprotect(attached_vm& vm);
+  // The next slice of RAM of which no epoch needs any page to be protected any more; nullopt: there is none yet.
+  static std::optional<memory_region> next_to_lift(const attached_vm& vm);
+  void lift_slice(const std::shared_ptr<attached_vm>& vm, const memory_region& piece);
+  void end_lifting(attached_vm& vm);
   void read_faults(attached_vm& vm);
   // Serves `page` and the `window - 1` pages after it with at most `buffers` bounce buffers. False: they are too few.
   // They have captured the page for some epochs then, and the next attempt needs the fewer.

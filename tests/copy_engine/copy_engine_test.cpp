@@ -162,6 +162,41 @@ TEST_F(copy_engine_test, what_the_guest_wrote_to_is_copied_first_and_then_faults
   EXPECT_EQ(engine->stats().faults, faults + 1);
 }
 
+TEST_F(copy_engine_test, what_is_copied_is_lifted_while_the_rest_is_copied) {
+  constexpr std::size_t pages = 8192, last = pages - 1;  // four slices, a second each
+  START_OR_SKIP({.pages = pages, .split = 100}, {.rates = {.branch_bytes_per_second = 8 * mib}});
+  while (vm->steps() < 12 * pages) ASSERT_TRUE(vm->runs());  // nearly every page is written
+  auto first = prearmed_branch("first");
+  vm->pause();
+  take_instant(first);
+  EXPECT_TRUE(vm->is_protected(0));
+  start_copy(first);
+  ASSERT_TRUE(eventually([&] { return !vm->is_protected(0); }));
+  EXPECT_TRUE(vm->is_protected(last));
+  engine->set_rates({.branch_bytes_per_second = 1});
+
+  // Another branch needs all of it protected. Without that one it may be lifted again.
+  auto second = prearmed_branch("second");
+  EXPECT_TRUE(vm->is_protected(0));
+  take_instant(second);
+  wait_for_abort(*second.session);
+  ASSERT_TRUE(eventually([&] { return !vm->is_protected(0); }));
+  EXPECT_TRUE(vm->is_protected(last));
+
+  // Given up before its instant: the same.
+  auto third = prearmed_branch("third");
+  EXPECT_TRUE(vm->is_protected(0));
+  wait_for_abort(*third.session);
+  ASSERT_TRUE(eventually([&] { return !vm->is_protected(0); }));
+  EXPECT_TRUE(vm->is_protected(last));
+
+  engine->set_rates({});
+  expect_perfect(first);
+  for (std::size_t page = 0; page < pages; ++page) ASSERT_FALSE(vm->is_protected(page));
+  vm->resume();
+  EXPECT_TRUE(vm->runs());
+}
+
 TEST_F(copy_engine_test, a_limit_of_a_branch_is_kept_and_no_page_is_wrong) {
   START_OR_SKIP({.pages = 8192}, {.rates = {.branch_bytes_per_second = 64 * mib}});
   auto made = branch("image");  // of a guest that writes

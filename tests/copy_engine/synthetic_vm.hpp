@@ -3,6 +3,7 @@
 // the guest's writes are meant to be invisible to the sanitizers of the engine, as a real guest's are.
 #pragma once
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/futex.h>
 #include <linux/userfaultfd.h>
@@ -23,6 +24,7 @@
 #include <memory>
 #include <numeric>
 #include <span>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -147,6 +149,18 @@ class synthetic_vm {
     return true;
   }
 
+  // Whether a write to the page would fault, as the kernel tells (proc_pid_pagemap(5), bit 57).
+  bool is_protected(std::size_t page) const {
+    const auto region = std::find_if(regions_.rbegin(), regions_.rend(),
+                                     [&](const memory_region& each) { return each.file_offset <= page * page_size; });
+    const std::uint64_t address = region->host_address + (page * page_size - region->file_offset);
+    const unique_fd pagemap(::open(("/proc/" + std::to_string(child_) + "/pagemap").c_str(), O_RDONLY | O_CLOEXEC));
+    std::uint64_t entry = 0;
+    const auto offset = static_cast<off_t>(address / page_size * sizeof entry);
+    EXPECT_EQ(::pread(pagemap.get(), &entry, sizeof entry, offset), static_cast<ssize_t>(sizeof entry));
+    return (entry >> 57 & 1) != 0;
+  }
+
   // The longest time that a writer took from one step to the next since the last call.
   // REQUIRES: runs() since what is to be measured: a step that is still waited for is not counted.
   std::chrono::nanoseconds take_longest_gap() {
@@ -269,7 +283,8 @@ class synthetic_vm {
     int fd = -1;
     std::memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fd);
     handover_.uffd = unique_fd(fd);
-    handover_.regions.assign(regions, regions + static_cast<std::size_t>(length) / sizeof(memory_region));
+    regions_.assign(regions, regions + static_cast<std::size_t>(length) / sizeof(memory_region));
+    handover_.regions = regions_;
   }
 
   std::size_t pages_, busy_, writers_;
@@ -277,6 +292,7 @@ class synthetic_vm {
   synthetic_control* control_ = nullptr;
   pid_t child_ = -1;
   uffd_handover handover_;
+  std::vector<memory_region> regions_;
 };
 
 }  // namespace coppice::testing

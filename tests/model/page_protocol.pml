@@ -5,7 +5,7 @@
  *   fault_thread  faults, all decisions on protection, the re-arm, giving up. Its tasks are one step each: nobody else sees
  *                 what they change, but for what they post. Serving a fault is one step a capture, a push and a lifted page
  *   protector     the helper: arms and lifts what the fault thread hands it, one slice at a time, one step a page, while
- *                 faults are served; pre-arm, its repeated rounds and the final lifting are made of such slices
+ *                 faults are served; pre-arm, its repeated rounds and the lifting behind the copies are made of such slices
  *   copier        the copy thread's work for one branch: claim, write, settle; captures; the end of the job
  *   coordinator   a branch: pre-arm, pause, re-arm, resume, copy, abort; the abort, or a missed deadline, after any step
  * No lock is held anywhere: what threads share are the page states (compare and exchange), the stack of captures and the
@@ -14,7 +14,7 @@
  * What is checked (the assertions' names, and that no process is stuck):
  *   image_is_of_the_instant  a copy that has succeeded holds what each page held when its VM was paused
  *   is_settled_once          no page counts twice for the copy's end
- *   protection_is_gone       after the final lifting
+ *   protection_is_gone       after the lifting, once no branch is left
  *   INVARIANT (-D)           a page that the guest writes needs no capture; off when bugs are put in, which shall show by
  *                            their images
  *   BOUNDED (-D)             with WRITES writes of the guest, BUFFERS bounce buffers, vCPUs that wait and messages that
@@ -51,7 +51,8 @@
  *   CLEARED_AFTER_ARMING     a repeated pre-arm round forgets touched pages once it has armed them, not before
  *   LATE_MESSAGE_LIFTS       whether a page may be lifted is decided when its message is read, and done later
  *   TWO_THREADS_LIFT         what the fault thread has served is lifted by another thread, sometime
- *   LIFTING_GOES_ON          a new epoch doesn't end the final lifting of the one before
+ *   LIFTING_DOES_NOT_LOOK    slices are lifted in their order, whether or not their pages are saved for each epoch
+ *   LIFTING_IS_NOT_REPEATED  what a new epoch has armed again counts as lifted already (protection_is_gone)
  *   SUCCESS_IS_NOT_ASKED     a job whose pages are all settled succeeds, though its epoch has been given up just before
  *   DEFERRED_IS_FORGOTTEN    a fault that finds no bounce buffer is not deferred (nobody_is_forgotten)
  *   ABORT_KEEPS_BUFFERS      a write that completes after the job's end does not give its buffer back (is_at_rest)
@@ -363,13 +364,15 @@ inline lift_page() {
 
 /* ---- the fault thread: tasks. Nobody else sees what they change, but for what they post ---------------------------- */
 
-bool lifting;         /* unprotect_offset */
+bool lifting;         /* lift_offset is set, and this: */
 byte lifted_pages;
 
 inline end_waits_of(c) {
   if :: e[c].close_waits -> e[c].close_waits = false; e[c].stage = lifted :: else fi;
   if :: e[c].end_waits -> e[c].end_waits = false; e[c].end_posted = true :: else fi
 }
+#define needs_all(k) (e[k].phase == prearming || e[k].phase == prearmed)
+
 inline end_lifting() {
   lifting = false; lifted_pages = 0;
   end_waits_of(0);
@@ -381,6 +384,17 @@ inline end_lifting() {
 #endif
 }
 
+inline all_lifted() {
+  if
+  :: lifted_pages == PAGES && !IN_A_BRANCH(is_in_epochs) ->
+     protection_is_gone = !protected;
+     assert(protection_is_gone);
+     protection_is_gone = false;
+     end_lifting()
+  :: else
+  fi
+}
+
 /* closes: for the job, which has ended; else for abort(). */
 inline detach(c, closes) {
   if
@@ -388,11 +402,12 @@ inline detach(c, closes) {
   :: else ->
      e[c].phase = detached;
      e[c].is_touched = 0; e[c].touched = 0; e[c].retouch = 0; e[c].prearmed_pages = 0;
+     if :: !IN_A_BRANCH(needs_all) -> lifting = true :: else fi;
      if
      :: IN_A_BRANCH(is_in_epochs) -> if :: closes -> e[c].stage = lifted :: else -> e[c].end_posted = true fi
      :: else ->
         if :: closes -> e[c].close_waits = true :: else -> e[c].end_waits = true fi;
-        lifting = true
+        all_lifted()
      fi
   fi
 }
@@ -403,7 +418,7 @@ inline run_request(c) {
     if
     :: e[c].request == ask_prearm ->
        e[c].phase = prearming;
-#ifndef LIFTING_GOES_ON
+#ifndef LIFTING_IS_NOT_REPEATED
        end_lifting()
 #endif
     :: e[c].request == ask_rearm ->
@@ -413,7 +428,8 @@ inline run_request(c) {
           protected = protected | e[c].touched;
 #endif
           e[c].touched = 0; e[c].is_touched = 0;
-          e[c].phase = begun
+          e[c].phase = begun;
+          lifting = true
 #ifndef CALM
        :: e[c].phase = failed   /* the kernel refuses */
 #endif
@@ -439,18 +455,18 @@ inline close_job(c) {
 
 inline begin_lifting_slice() {
   atomic {
-    slice == no_slice && lifting ->
+#ifdef LIFTING_DOES_NOT_LOOK
+    slice == no_slice && lifting && lifted_pages < PAGES ->
+#else
+    slice == no_slice && lifting && lifted_pages < PAGES && is_saved(lifted_pages) ->
+#endif
     slice = under_way; slice_pages = BIT(lifted_pages); slice_offset = lifted_pages
   }
 }
 
 inline begin_prearm_slice(c) {
   atomic {
-#ifdef LIFTING_GOES_ON
     slice == no_slice && e[c].phase == prearming ->
-#else
-    slice == no_slice && !lifting && e[c].phase == prearming ->
-#endif
     slice = under_way; slice_protects = true; slice_of = c;
     if
     :: e[c].prearmed_pages < PAGES -> slice_pages = BIT(e[c].prearmed_pages)
@@ -516,16 +532,7 @@ inline end_slice() {
 #endif
     :: !slice_protects && lifting && lifted_pages == slice_offset ->
        lifted_pages++;
-       if
-       :: lifted_pages == PAGES ->
-#ifndef LIFTING_GOES_ON
-          protection_is_gone = !protected;
-          assert(protection_is_gone);
-          protection_is_gone = false;
-#endif
-          end_lifting()
-       :: else
-       fi
+       all_lifted()
     :: else
     fi;
     slice_protects = false; slice_offset = 0; slice_of = NOBODY
