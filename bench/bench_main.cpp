@@ -123,7 +123,6 @@ struct command_line {
   std::string rest = "100ms";
   std::string warm_up = "2s";
   std::string idle = "10s";
-  std::string settle = "7s";
   fault_options fault;
   std::string before, after;
 };
@@ -288,10 +287,8 @@ void add_soak(CLI::App& app, command_line& line) {
   command->add_option("--overlap", line.soak.overlap, "Branches of one VM at once")
       ->capture_default_str()
       ->check(CLI::Range(1, 8));
-  add_duration(command, "--settle", line.settle, "Rest before what the daemon holds is read; 5 s or less is too short");
   command->callback([&line, command] {
     line.run = [&line, command] {
-      line.soak.settle = *parse_duration(line.settle);
       line.soak.root = line.common.root;
       line.soak.vmm = line.common.vmm;
       return run_report(*command, line.common,

@@ -24,6 +24,18 @@ result<std::uint64_t> status_field(pid_t pid, std::string_view name) {
   return value;
 }
 
+template <class Condition>
+result<std::uint64_t> count_entries(const std::filesystem::path& folder, Condition counts) {
+  std::error_code failure;
+  std::uint64_t count = 0;
+  for (std::filesystem::directory_iterator each(folder, failure), end; !failure && each != end;
+       each.increment(failure)) {
+    if (counts(each->path())) ++count;
+  }
+  if (failure) return error{errc::not_found, failure.value(), "list " + folder.string()};
+  return count;
+}
+
 }  // namespace
 
 result<std::chrono::duration<double>> cpu_time_of(pid_t pid) {
@@ -47,18 +59,14 @@ result<std::uint64_t> own_memory_of(pid_t pid) {
 }
 
 result<std::uint64_t> threads_of(pid_t pid) {
-  return status_field(pid, "Threads:");
+  return count_entries("/proc/" + std::to_string(pid) + "/task", [](const std::filesystem::path& thread) {
+    const auto name = read_text_file(thread / "comm");
+    return name && !name->starts_with("iou-wrk-");  // one that has ended meanwhile has no name
+  });
 }
 
 result<std::uint64_t> open_files_of(pid_t pid) {
-  std::error_code failure;
-  std::uint64_t count = 0;
-  for (std::filesystem::directory_iterator each("/proc/" + std::to_string(pid) + "/fd", failure), end;
-       !failure && each != end; each.increment(failure)) {
-    ++count;
-  }
-  if (failure) return error{errc::not_found, failure.value(), "list the open files of process " + std::to_string(pid)};
-  return count;
+  return count_entries("/proc/" + std::to_string(pid) + "/fd", [](const auto&) { return true; });
 }
 
 }  // namespace coppice::bench

@@ -15,7 +15,7 @@ namespace coppice::bench {
 result<std::chrono::duration<double>> cpu_time_of(pid_t pid);
 // Resident memory of its own (RssAnon): neither files nor shared memory, of which guest RAM is made.
 result<std::uint64_t> own_memory_of(pid_t pid);
-// The kernel's workers for its io_uring count as well; idle ones end after 5 s.
+// Without the kernel's workers for its io_uring: they begin and end as the kernel likes.
 result<std::uint64_t> threads_of(pid_t pid);
 result<std::uint64_t> open_files_of(pid_t pid);
 

@@ -1,6 +1,7 @@
 #include "bench/soak_bench.hpp"
 
 #include <atomic>
+#include <chrono>
 #include <iostream>
 #include <mutex>
 #include <thread>
@@ -27,20 +28,32 @@ const std::vector<guest_spec>& guests() {
 }
 
 constexpr double growth_target_kib = 4096;  // of the daemon's own memory
+constexpr std::chrono::seconds letting_go_deadline{10};
+constexpr std::chrono::milliseconds poll_interval{50};
 
 // What the daemon holds.
 struct holdings {
   double memory_kib = 0, threads = 0, files = 0;
 };
 
-result<holdings> holdings_of(pid_t pid, std::chrono::milliseconds settle) {
-  std::this_thread::sleep_for(settle);
+result<holdings> holdings_of(pid_t pid) {
   const auto memory = own_memory_of(pid), threads = threads_of(pid), files = open_files_of(pid);
   for (const auto* each : {&memory, &threads, &files}) {
     if (!*each) return each->error();
   }
   return holdings{static_cast<double>(*memory) / static_cast<double>(kib), static_cast<double>(*threads),
                   static_cast<double>(*files)};
+}
+
+// Once it holds no more threads and files than before, or won't let go of them.
+result<holdings> holdings_after(pid_t pid, const holdings& before) {
+  const auto deadline = std::chrono::steady_clock::now() + letting_go_deadline;
+  for (;;) {
+    auto now = holdings_of(pid);
+    if (!now || (now->threads <= before.threads && now->files <= before.files)) return now;
+    if (std::chrono::steady_clock::now() > deadline) return now;
+    std::this_thread::sleep_for(poll_interval);
+  }
 }
 
 struct soak_results {
@@ -126,10 +139,10 @@ result<void> soak_bench::run(report& to) {
   COPPICE_TRY(start_guests());
   const unsigned warm_up = options_.branches / 10;
   run_branches(0, warm_up);
-  const auto before = holdings_of(daemon_.pid(), options_.settle);
+  const auto before = holdings_of(daemon_.pid());
   if (!before) return before.error();
   run_branches(warm_up, options_.branches);
-  const auto after = holdings_of(daemon_.pid(), options_.settle);
+  const auto after = holdings_after(daemon_.pid(), *before);
   if (!after) return after.error();
   const auto gaps = gaps_of_guests();
   if (!gaps) return gaps.error();

@@ -2,7 +2,6 @@
 // once.
 #pragma once
 
-#include <chrono>
 #include <filesystem>
 #include <string>
 
@@ -14,9 +13,6 @@ namespace coppice::bench {
 struct soak_options {
   unsigned branches = 1000;
   unsigned overlap = 4;  // branches of one VM that are under way at once
-  // Before the daemon's holdings are read, until what was held for work that has ended is given back (threads of the
-  // kernel's for an io_uring: 5 s).
-  std::chrono::milliseconds settle{7000};
   std::filesystem::path root;
   std::string vmm;
 };
