@@ -1,7 +1,11 @@
 #include "base/image_digest.hpp"
 
 #include <sys/stat.h>
+#if defined(__x86_64__)
+#include <xxh_x86dispatch.h>  // the same digests, by the widest vectors that this CPU has
+#else
 #include <xxhash.h>
+#endif
 
 #include <algorithm>
 #include <array>
