@@ -24,8 +24,7 @@ using engine_clock = std::chrono::steady_clock;
 inline constexpr std::size_t block_pages = 256;
 
 // 8 MiB: one call's worth of protection. Protecting RAM that is there costs about 35 ms a GiB here, in slices of 1 MiB
-// or of 16 alike. Each call makes KVM drop what it maps there, and makes a vCPU's own fault begin anew that was under
-// way.
+// or of 16 alike. Each call makes KVM drop what it maps there, and a vCPU's own fault begin anew that was under way.
 inline constexpr std::size_t slice_pages = 2048;
 
 struct attached_vm;
@@ -101,6 +100,7 @@ struct attached_vm {
   std::deque<deferred_fault> deferred_faults;  // oldest first
   // Bytes of RAM lifted so far, behind the copies; nullopt: nothing is protected, or an epoch needs all of it.
   std::optional<std::size_t> lift_offset;
+  std::size_t saved_pages = 0;                     // RAM's first, of which that is known: no epoch needs them any more
   std::vector<std::function<void()>> when_lifted;  // called once all is (or need not be any more)
 
   // Page number of an address that a uffd message names; nullopt if no region holds it.

@@ -234,7 +234,7 @@ void fault_thread::rearm(epoch& branch, const copy_session::completion& done) {
   branch.touched = {};
   branch.is_touched = {};
   branch.phase = epoch_phase::active;
-  branch.vm->lift_offset = 0;
+  begin_lifting(*branch.vm);
   done({});
 }
 
@@ -262,19 +262,23 @@ void fault_thread::detach(epoch& branch, std::function<void()> done) {
   const auto needs_all = [](const auto& other) {
     return other->phase == epoch_phase::prearming || other->phase == epoch_phase::prearmed;
   };
-  if (!vm.lift_offset && std::none_of(vm.epochs.begin(), vm.epochs.end(), needs_all)) vm.lift_offset = 0;
+  if (!vm.lift_offset && std::none_of(vm.epochs.begin(), vm.epochs.end(), needs_all)) begin_lifting(vm);
   if (!vm.epochs.empty()) return done();
   vm.when_lifted.push_back(std::move(done));
   if (*vm.lift_offset >= vm.memory->size()) end_lifting(vm);
 }
 
-std::optional<memory_region> fault_thread::next_to_lift(const attached_vm& vm) {
+void fault_thread::begin_lifting(attached_vm& vm) {
+  vm.lift_offset = 0;
+  vm.saved_pages = 0;
+}
+
+std::optional<memory_region> fault_thread::next_to_lift(attached_vm& vm) {
   if (!vm.lift_offset || *vm.lift_offset >= vm.memory->size()) return std::nullopt;
   const memory_region piece = vm.piece_at(*vm.lift_offset, slice_pages * page_size);
-  const std::size_t first = piece.file_offset / page_size;
-  for (std::size_t page = first + piece.size / page_size; page > first; --page) {  // the last one is copied last
-    if (!is_saved(vm, page - 1)) return std::nullopt;
-  }
+  const std::size_t end = (piece.file_offset + piece.size) / page_size;
+  while (vm.saved_pages < end && is_saved(vm, vm.saved_pages)) ++vm.saved_pages;  // it stays so until an epoch begins
+  if (vm.saved_pages < end) return std::nullopt;
   return piece;
 }
 

@@ -63,7 +63,8 @@ class fault_thread {
   void end_prearm_round(epoch& branch);
   static std::vector<memory_region> pieces_of(const attached_vm& vm, std::vector<std::size_t>& pages);
   // The next slice of RAM of which no epoch needs any page to be protected any more; nullopt: there is none yet.
-  static std::optional<memory_region> next_to_lift(const attached_vm& vm);
+  static std::optional<memory_region> next_to_lift(attached_vm& vm);
+  static void begin_lifting(attached_vm& vm);
   void lift_slice(const std::shared_ptr<attached_vm>& vm, const memory_region& piece);
   void end_lifting(attached_vm& vm);
   void read_faults(attached_vm& vm);
