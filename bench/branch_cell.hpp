@@ -8,6 +8,7 @@
 
 #include "bench/bare_pauses.hpp"
 #include "bench/bench_daemon.hpp"
+#include "bench/raw_copy.hpp"
 #include "bench/report.hpp"
 
 namespace coppice::bench {
@@ -15,8 +16,13 @@ namespace coppice::bench {
 // REQUIRES: the daemon has one sandbox, whose guest has written its working set.
 class branch_cell {
  public:
-  branch_cell(bench_daemon& daemon, guest_spec spec, std::string sandbox, std::string mode)
-      : daemon_(daemon), spec_(std::move(spec)), sandbox_(std::move(sandbox)), mode_(std::move(mode)) {}
+  // `bare_fault_us`: what a write fault takes here without a VM and without a copy; 0 if that isn't known.
+  branch_cell(bench_daemon& daemon, guest_spec spec, std::string sandbox, std::string mode, double bare_fault_us)
+      : daemon_(daemon),
+        spec_(std::move(spec)),
+        sandbox_(std::move(sandbox)),
+        mode_(std::move(mode)),
+        bare_fault_us_(bare_fault_us) {}
 
   // The warm-up and `branches` branches.
   result<void> run(unsigned branches);
@@ -28,14 +34,19 @@ class branch_cell {
     clock::time_point asked, answered, ready;
     nlohmann::json info;
   };
+  // What the guest sees while a plain loop writes its RAM.
+  struct plain_copy {
+    std::vector<double> stall_us, to_idle_speed;
+  };
   // In microseconds unless the name says otherwise; at most one value a branch.
   struct measured {
     std::vector<double> pause, snapshot, rearm, resume, total;
-    bare_pauses bare, armed_bare;  // of a guest that runs freely; right after all its RAM was write-protected
-    std::vector<double> stall, idle_stall, idle_steps_per_s, copy_steps_per_s, speed_ratio;
+    // Of a guest that runs freely: after a rest, and once more at once; right after all its RAM was write-protected.
+    bare_pauses bare, repeated_bare, armed_bare;
+    std::vector<double> stall, idle_stall, idle_steps_per_s, copy_steps_per_s, speed_ratio, speed_at_bare_faults;
     std::vector<double> faults, faults_per_dirtied, longest_fault;
     std::vector<double> bulk_mib, captured_mib, zero_mib, hole_mib, copy_gb_per_s, prearm, copy, ready_ms;
-    std::vector<double> plain_copy_stall, plain_copy_speed_ratio;
+    plain_copy copied_plainly, digested_plainly;  // without and with page digests
     double bad_pages = 0;
   };
 
@@ -46,7 +57,7 @@ class branch_cell {
   result<void> measure_armed_bare();
   // What the guest sees of the same bytes being written without Coppice: a plain loop, O_DIRECT, and nothing protected.
   // After an idle window, as a branch comes after one.
-  result<void> measure_plain_copy();
+  result<void> measure_plain_copy(beside what, plain_copy& into);
   result<journal_monitor::window> measure_idle();
   // Answered at the resume, and polled until ready; or answered when ready.
   result<one_branch> branch(const std::string& tag, bool wait);
@@ -62,10 +73,11 @@ class branch_cell {
   const guest_spec spec_;
   const std::string sandbox_;
   const std::string mode_;
+  const double bare_fault_us_;
   std::unique_ptr<plain_vmm> vmm_;
   std::unique_ptr<journal_monitor> monitor_;
   std::optional<guest_protection> protection_;
-  bool plain_copy_works_ = true;  // the file system takes O_DIRECT
+  bool direct_io_works_ = true;  // the file system takes O_DIRECT
   clock::duration last_branch_{};
   measured figures_;
 };

@@ -249,4 +249,13 @@ result<void> run_fault_bench(const fault_options& options, report& to) {
   return {};
 }
 
+result<std::vector<double>> time_bare_faults(std::uint64_t memory_bytes) {
+  auto bare = bare_subject::create(memory_bytes);
+  if (!bare) return std::move(bare).error();
+  single_writes warm_up, timed;
+  COPPICE_TRY(time_single_writes(**bare, true, 0, warm_up));
+  COPPICE_TRY(time_single_writes(**bare, true, 1, timed));
+  return std::move(timed.latency_us);
+}
+
 }  // namespace coppice::bench

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "base/result.hpp"
 #include "bench/report.hpp"
@@ -19,5 +20,9 @@ struct fault_options {
 // once, for the rate and, in a storm of its own, for how long each fault takes. The same against a handler that does
 // nothing but lift the page. Errors: unsupported (no userfaultfd), io.
 result<void> run_fault_bench(const fault_options& options, report& to);
+
+// How long a process waits for a write fault whose handler does nothing but lift the page, in microseconds: one value
+// for each page of `memory_bytes`, written in random order after a warm-up. Errors: unsupported (no userfaultfd), io.
+result<std::vector<double>> time_bare_faults(std::uint64_t memory_bytes);
 
 }  // namespace coppice::bench

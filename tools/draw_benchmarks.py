@@ -93,24 +93,25 @@ def draw_stall(report: Report, folder: pathlib.Path) -> None:
     cells = report.cells("stall_us")
     if not cells:
         return
-    chart, axes = plt.subplots(figsize=(9, 1.4 + 0.7 * len(cells)))
+    chart, axes = plt.subplots(figsize=(9, 1.4 + 0.9 * len(cells)))
+    kinds = (("stall_us", OURS, "while branched"), ("idle_stall_us", BASELINE, "nothing branched"),
+             ("plain_copy_stall_us", LIMIT, "a plain O_DIRECT loop writes\nthe same, nothing protected"),
+             ("plain_digests_stall_us", "#d98e04", "the same loop, computing\nthe digests, too"))
     places, boxes, colours = [], [], []
     for row, cell in enumerate(cells):
-        for shift, name, colour in ((-0.26, "stall_us", OURS), (0.0, "idle_stall_us", BASELINE),
-                                    (0.26, "plain_copy_stall_us", LIMIT)):
+        for shift, (name, colour, _) in zip((-0.3, -0.1, 0.1, 0.3), kinds):
             if not report.values(cell, name):
                 continue
             places.append(row + shift)
             boxes.append([max(value, 10) / 1000 for value in report.values(cell, name)])
             colours.append(colour)
-    drawn = axes.boxplot(boxes, positions=places, widths=0.22, vert=False, patch_artist=True, whis=(0, 100),
+    drawn = axes.boxplot(boxes, positions=places, widths=0.17, vert=False, patch_artist=True, whis=(0, 100),
                          medianprops={"color": "black"})
     for box, colour in zip(drawn["boxes"], colours):
         box.set_facecolor(colour)
     axes.set_xscale("log")
     lines, names = [], []
-    for colour, name in ((OURS, "while branched"), (BASELINE, "nothing branched"),
-                         (LIMIT, "a plain O_DIRECT loop writes\nthe same, nothing protected")):
+    for _, colour, name in kinds:
         if colour in colours:
             lines.append(drawn["boxes"][colours.index(colour)])
             names.append(name)
