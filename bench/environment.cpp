@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "base/file.hpp"
+#include "base/free_page_reporting.hpp"
 
 namespace coppice::bench {
 namespace {
@@ -111,6 +112,7 @@ json describe_environment(const fs::path& root) {
   utsname kernel{};
   const bool known = ::uname(&kernel) == 0;
   const auto [type, device] = file_system_of(root);
+  const auto reporting = free_page_reporting_order();
   const long pages = ::sysconf(_SC_PHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
   return {{"cpu", cpu_model()},
           {"cores", std::thread::hardware_concurrency()},
@@ -118,6 +120,7 @@ json describe_environment(const fs::path& root) {
           {"ram_bytes", pages > 0 && page > 0 ? json(pages * page) : json(nullptr)},
           {"kernel", known ? json(std::string(kernel.sysname) + " " + kernel.release) : json(nullptr)},
           {"hypervisor", hypervisor()},
+          {"free_page_reporting_order", reporting ? json(*reporting) : json(nullptr)},
           {"kvm", ::access("/dev/kvm", R_OK | W_OK) == 0},
           {"kvm_by", kvm_by()},
           {"root", root.string()},

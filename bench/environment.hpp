@@ -6,8 +6,9 @@
 
 namespace coppice::bench {
 
-// {"cpu", "cores", "load_average" (of the minute before), "ram_bytes", "hypervisor", "kernel", "kvm", "kvm_by", "root",
-// "root_file_system", "root_device", "commit", "version", "build", "time"}. What can't be found out is null.
+// {"cpu", "cores", "load_average" (of the minute before), "ram_bytes", "hypervisor", "free_page_reporting_order",
+// "kernel", "kvm", "kvm_by", "root", "root_file_system", "root_device", "commit", "version", "build", "time"}. What
+// can't be found out is null.
 nlohmann::json describe_environment(const std::filesystem::path& root);
 
 // What became of the machine's CPU time from its construction on (/proc/stat).

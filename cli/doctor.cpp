@@ -24,6 +24,7 @@ constexpr std::array checks = {
     named_check{"priority", doctor::check_priority},
     named_check{"memory", doctor::check_memory},
     named_check{"memory limits", doctor::check_memory_limits},
+    named_check{"free pages", doctor::check_free_pages},
     named_check{"network", doctor::check_network},
     named_check{"tmpfs", doctor::check_tmpfs},
     named_check{"root", doctor::check_root},

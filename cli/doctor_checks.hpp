@@ -17,6 +17,7 @@ finding check_userfaultfd_features(const doctor_options& options);
 finding check_copy_engine(const doctor_options& options);
 finding check_pidfd(const doctor_options& options);
 finding check_network(const doctor_options& options);
+finding check_free_pages(const doctor_options& options);
 
 // doctor_limits.cpp: how much of it there is for this user.
 finding check_open_files(const doctor_options& options);

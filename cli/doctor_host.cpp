@@ -9,6 +9,7 @@
 #include <compare>
 #include <cstdio>
 
+#include "base/free_page_reporting.hpp"
 #include "base/guest_memory.hpp"
 #include "base/units.hpp"
 #include "cli/doctor_checks.hpp"
@@ -138,6 +139,17 @@ finding check_network(const doctor_options&) {
   const auto made = network_namespace::create();
   if (made.ok()) return ok("network namespaces with a tap");
   return warning(made.error().message(), "only sandboxes with a network need it: see docs/networking.md");
+}
+
+finding check_free_pages(const doctor_options&) {
+  const auto order = free_page_reporting_order();
+  if (!order) return ok("stay with this machine");
+  return warning(
+      "go back to this VM's host by its balloon, in blocks of " + std::to_string((page_size << *order) / kib) +
+          " KiB or more",
+      "after much was freed (an image removed, a VM stopped) every guest may stall for 10 ms or longer, now and "
+      "then: have the host switch free page reporting off, or try to write 11 to "
+      "/sys/module/page_reporting/parameters/page_reporting_order");
 }
 
 }  // namespace coppice::doctor
