@@ -44,7 +44,7 @@ void print_head(std::ostream& out, const json& environment, const json& settings
     add("machine", text_of(environment, "cpu") + text_of(environment, "cores", ", ", " CPUs") + memory_of(environment) +
                        text_of(environment, "hypervisor", ", inside a VM: "));
     if (!environment.value("free_page_reporting_order", json()).is_null())
-      add("memory", "free pages are reported to the host: all CPUs may stall while it takes them");
+      add("memory", "free pages are reported to the host: a CPU may stand still while it takes them");
     add("CPU time", text_of(environment, "load_average", "load before ") +
                         text_of(environment, "cpu_busy_percent", "; during the run busy ", " %") +
                         text_of(environment, "cpu_steal_percent", ", stolen by the host ", " %"));
