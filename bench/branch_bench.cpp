@@ -54,7 +54,8 @@ result<void> run_branch_bench(const branch_options& options, report& to, nlohman
   auto daemon = bench_daemon::start(options.root, options.vmm);
   if (!daemon) return std::move(daemon).error();
   environment["vmm"] = (*daemon)->vmm();
-  const double bare_fault_us = measure_bare_fault(to);
+  const bool some_live = std::ranges::find(options.modes, branch_mode::live) != options.modes.end();
+  const double bare_fault_us = some_live ? measure_bare_fault(to) : 0;
   for (const std::uint64_t memory : options.memory_bytes) {
     std::vector<std::uint64_t> working_sets;
     for (const std::uint64_t wanted : options.working_set_bytes) {

@@ -1,6 +1,7 @@
 #include "bench/fault_bench.hpp"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -87,6 +88,37 @@ class engine_subject final : public fault_subject {
   std::unique_ptr<copy_engine> engine_;
   std::unique_ptr<protected_memory> attached_;
   std::unique_ptr<copy_session> session_;
+};
+
+// Binds the calling thread to one of the CPUs that it may use, and frees it at the end. A thread that it starts is
+// bound as it is itself then, and stays so.
+class cpu_binding {
+ public:
+  cpu_binding() {
+    if (::sched_getaffinity(0, sizeof all_, &all_) != 0) CPU_ZERO(&all_);
+  }
+  ~cpu_binding() { set(all_); }
+  cpu_binding(const cpu_binding&) = delete;
+  cpu_binding& operator=(const cpu_binding&) = delete;
+
+  // To the CPU of that number among its own, counted from 0; to the last one if it hasn't as many.
+  void bind_to(int number) {
+    cpu_set_t one{};
+    for (int cpu = 0; cpu < CPU_SETSIZE && number >= 0; ++cpu) {
+      if (!CPU_ISSET(cpu, &all_)) continue;
+      CPU_ZERO(&one);
+      CPU_SET(cpu, &one);
+      --number;
+    }
+    set(one);
+  }
+
+ private:
+  static void set(const cpu_set_t& cpus) {
+    if (CPU_COUNT(&cpus) > 0) ::sched_setaffinity(0, sizeof cpus, &cpus);
+  }
+
+  cpu_set_t all_{};
 };
 
 std::vector<std::uint32_t> page_order(std::uint64_t pages, bool random, unsigned seed) {
@@ -250,8 +282,11 @@ result<void> run_fault_bench(const fault_options& options, report& to) {
 }
 
 result<std::vector<double>> time_bare_faults(std::uint64_t memory_bytes) {
+  cpu_binding binding;
+  binding.bind_to(1);  // the handler, which is started now
   auto bare = bare_subject::create(memory_bytes);
   if (!bare) return std::move(bare).error();
+  binding.bind_to(0);
   single_writes warm_up, timed;
   COPPICE_TRY(time_single_writes(**bare, true, 0, warm_up));
   COPPICE_TRY(time_single_writes(**bare, true, 1, timed));

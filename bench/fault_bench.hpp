@@ -22,7 +22,9 @@ struct fault_options {
 result<void> run_fault_bench(const fault_options& options, report& to);
 
 // How long a process waits for a write fault whose handler does nothing but lift the page, in microseconds: one value
-// for each page of `memory_bytes`, written in random order after a warm-up. Errors: unsupported (no userfaultfd), io.
+// for each page of `memory_bytes`, written in random order after a warm-up. Writer and handler are on a CPU each, if
+// there are two: as a vCPU and the fault thread are, and the scheduler leaves both to one CPU now and then, which takes
+// a twentieth of the time. Errors: unsupported (no userfaultfd), io.
 result<std::vector<double>> time_bare_faults(std::uint64_t memory_bytes);
 
 }  // namespace coppice::bench

@@ -13,8 +13,8 @@ matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "coppice"  # the same figures give the same file
 import matplotlib.pyplot as plt  # noqa: E402
 
-OURS, BASELINE, GOOD, LIMIT = "#1f6f5c", "#b0b7bd", "#7fb8a8", "#c0392b"
-STEP_COLOURS = {"pause_us": "#1f6f5c", "snapshot_us": "#4c9a86", "rearm_us": "#d98e04", "resume_us": "#9cc9bc"}
+OURS, BASELINE, FLOOR, GOOD, ACCENT, LIMIT = "#1f6f5c", "#b0b7bd", "#d7dbde", "#7fb8a8", "#d98e04", "#c0392b"
+STEP_COLOURS = {"pause_us": OURS, "snapshot_us": "#4c9a86", "rearm_us": ACCENT, "resume_us": "#9cc9bc"}
 
 
 class Report:
@@ -75,7 +75,7 @@ def draw_pause(report: Report, folder: pathlib.Path) -> None:
         axes.barh([row - 0.18 for row in rows], widths, 0.34, left, color=colour, label=step.removesuffix("_us"))
         left = [a + b for a, b in zip(left, widths)]
     for name, shift, colour, label in (("bare_sum_us", 0.12, BASELINE, "the three bare API calls"),
-                                       ("armed_bare_sum_us", 0.32, "#d7dbde", "the same, all RAM just write-protected")):
+                                       ("armed_bare_sum_us", 0.32, FLOOR, "the same, all RAM just write-protected")):
         bare = axes.barh([row + shift for row in rows], [report.get(cell, name) / 1000 for cell in cells], 0.18,
                          color=colour, label=label)
         label_bars(axes, bare, "%.2f")
@@ -96,7 +96,7 @@ def draw_stall(report: Report, folder: pathlib.Path) -> None:
     chart, axes = plt.subplots(figsize=(9, 1.4 + 0.9 * len(cells)))
     kinds = (("stall_us", OURS, "while branched"), ("idle_stall_us", BASELINE, "nothing branched"),
              ("plain_copy_stall_us", LIMIT, "a plain O_DIRECT loop writes\nthe same, nothing protected"),
-             ("plain_digests_stall_us", "#d98e04", "the same loop, computing\nthe digests, too"))
+             ("plain_digests_stall_us", ACCENT, "the same loop, computing\nthe digests, too"))
     places, boxes, colours = [], [], []
     for row, cell in enumerate(cells):
         for shift, (name, colour, _) in zip((-0.3, -0.1, 0.1, 0.3), kinds):
@@ -172,7 +172,7 @@ def draw_fault(report: Report, folder: pathlib.Path) -> None:
     width = 0.2
     for place, (name, statistic, colour) in enumerate((("fault_us", "median", OURS), ("fault_us", "p99", GOOD),
                                                        ("bare_fault_us", "median", BASELINE),
-                                                       ("bare_fault_us", "p99", "#d7dbde"))):
+                                                       ("bare_fault_us", "p99", FLOOR))):
         bars = left.bar([row + (place - 1.5) * width for row in range(len(cells))],
                         [report.get(cell, name, statistic) for cell in cells], width, color=colour,
                         label=f"{'engine' if name == 'fault_us' else 'bare kernel'}, {statistic}")
@@ -213,7 +213,7 @@ def draw_actors(report: Report, folder: pathlib.Path) -> None:
 def draw_fleet(report: Report, folder: pathlib.Path) -> None:
     """All pauses and stalls of the load test, by rank."""
     chart, axes = plt.subplots(figsize=(8, 3.6))
-    for name, colour, label in (("pause_us", OURS, "pause"), ("stall_us", "#d98e04", "stall seen by the guest"),
+    for name, colour, label in (("pause_us", OURS, "pause"), ("stall_us", ACCENT, "stall seen by the guest"),
                                 ("idle_stall_us", BASELINE, "stall, nothing branched")):
         values = sorted(value / 1000 for value in report.values("", name))
         if values:
