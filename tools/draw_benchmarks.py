@@ -123,19 +123,25 @@ def draw_stall(report: Report, folder: pathlib.Path) -> None:
 
 
 def draw_speed(report: Report, folder: pathlib.Path) -> None:
-    """The guest's speed while it is copied, as a share of its idle speed; and the copy's speed."""
+    """The guest's speed while it is copied, as a share of its idle speed, and its floor; and the copy's speed."""
     cells = report.cells("copy_to_idle_speed")
     if not cells:
         return
     chart, (left, right) = plt.subplots(1, 2, figsize=(10, 1.4 + 0.5 * len(cells)), sharey=True)
     rows = list(range(len(cells)))
-    label_bars(left, left.barh(rows, [report.get(cell, "copy_to_idle_speed") for cell in cells], 0.6, color=OURS), "%.2f")
+    speeds = left.barh(rows, [report.get(cell, "copy_to_idle_speed") for cell in cells], 0.6, color=OURS)
+    left.bar_label(speeds, fmt="%.2f", fontsize=7, label_type="center", color="white")
     limit = report.limit(cells[0], "copy_to_idle_speed")
     if limit is not None:
         left.axvline(limit, color=LIMIT, linestyle="--", linewidth=1)
-    left.set_xlabel("guest's speed while copied / idle (dashed: target)")
+    bounded = [row for row in rows if report.values(cells[row], "speed_at_bare_faults")]
+    left.plot([report.get(cells[row], "speed_at_bare_faults") for row in bounded], bounded, "|", color="black",
+              markersize=20)
+    left.set_xlim(0, 1.1)
+    left.set_xlabel("guest's speed while copied / idle (dashed: target; black: floor)")
     label_bars(right, right.barh(rows, [report.get(cell, "copy_gb_per_s") for cell in cells], 0.6, color=GOOD), "%.2f")
     right.set_xlabel("copy, GB/s")
+    right.margins(x=0.1)
     left.set_yticks(rows, cells, fontsize=8)
     left.invert_yaxis()
     save(chart, report, folder / "branch-speed.svg", "Speed of guest and copy")
