@@ -123,7 +123,7 @@ def draw_stall(report: Report, folder: pathlib.Path) -> None:
 
 
 def draw_speed(report: Report, folder: pathlib.Path) -> None:
-    """The guest's speed while it is copied, as a share of its idle speed, and its floor; and the copy's speed."""
+    """The guest's speed while it is copied, as a share of its idle speed, and its upper bound; and the copy's speed."""
     cells = report.cells("copy_to_idle_speed")
     if not cells:
         return
@@ -138,7 +138,7 @@ def draw_speed(report: Report, folder: pathlib.Path) -> None:
     left.plot([report.get(cells[row], "speed_at_bare_faults") for row in bounded], bounded, "|", color="black",
               markersize=20)
     left.set_xlim(0, 1.1)
-    left.set_xlabel("guest's speed while copied / idle (dashed: target; black: floor)")
+    left.set_xlabel("guest's speed while copied / idle (dashed: target; black: bound)")
     label_bars(right, right.barh(rows, [report.get(cell, "copy_gb_per_s") for cell in cells], 0.6, color=GOOD), "%.2f")
     right.set_xlabel("copy, GB/s")
     right.margins(x=0.1)
