@@ -6,7 +6,7 @@
  *                 what they change, but for what they post. Serving a fault is one step a capture, a push and a lifted page
  *   protector     the helper: arms and lifts what the fault thread hands it, one slice at a time, one step a page, while
  *                 faults are served; pre-arm, its repeated rounds and the lifting behind the copies are made of such slices
- *   copier        the copy thread's work for one branch: claim, write, settle; captures; the end of the job
+ *   copier        the copy thread's work for one branch: claim, write, settle; saving ahead; captures; the end of the job
  *   coordinator   a branch: pre-arm, pause, re-arm, resume, copy, abort; the abort, or a missed deadline, after any step
  * No lock is held anywhere: what threads share are the page states (compare and exchange), the stack of captures and the
  * task queues.
@@ -32,6 +32,9 @@
  *     at the completion, or with the change of the state. What is wrong earlier is still wrong then.
  *   - Writes are of one page; a longer one completes later than its pages were written, which is a delay. A window or a block
  *     is all of RAM. All else may come in any order and be delayed: posted tasks, completions, pages of the stream.
+ *   - What is saved ahead is queued, then written: both are the delay of its completion. What is still queued when the job ends is
+ *     dropped: here it completes later, without effect, as what is in flight does. Its memory is not counted: it is never waited
+ *     for, and a fault that finds too little left is deferred as by any other shortage.
  *   - One thread copies all branches of a VM; here each has its own, which allows more.
  *   - Epochs may be given up at any time, for any page that they need (BOUNDED: only for a deferred one).
  *   - CALM (-D) leaves out failures (the kernel's, the disk's, giving up, missed deadlines), aborts, zero pages and holes (which are
@@ -54,6 +57,8 @@
  *   LIFTING_DOES_NOT_LOOK    slices are lifted in their order, whether or not their pages are saved for each epoch
  *   LIFTING_IS_NOT_REPEATED  what a new epoch has armed again counts as lifted already (protection_is_gone)
  *   SUCCESS_IS_NOT_ASKED     a job whose pages are all settled succeeds, though its epoch has been given up just before
+ *   SAVED_IS_WRITTEN_ANYWAY  the saved copy of a page that was captured while it was being saved ahead is written as well
+ *   SETTLED_BEFORE_SAVED     a page is settled, then saved ahead
  *   DEFERRED_IS_FORGOTTEN    a fault that finds no bounce buffer is not deferred (nobody_is_forgotten)
  *   ABORT_KEEPS_BUFFERS      a write that completes after the job's end does not give its buffer back (is_at_rest)
  */
@@ -65,9 +70,10 @@
 #endif
 
 /* ---- words -------------------------------------------------------------------------------------------------------
- * Sets of pages are bytes, bit p for page p. What is only to be done for each page or branch is written once, and put
+ * Sets of pages have bit p for page p. What is only to be done for each page or branch is written once, and put
  * as one option each into a loop. */
 
+#define page_set(name) unsigned name : PAGES
 #define ALL ((1 << PAGES) - 1)
 #define BIT(p) (1 << (p))
 #define NOBODY 255
@@ -106,20 +112,22 @@ typedef epoch {
   mtype request = ask_prearm;
   /* fault thread only */
   mtype phase = idle;
-  byte is_touched, touched, retouch, prearmed_pages;
+  page_set(is_touched); page_set(touched); page_set(retouch);
+  byte prearmed_pages;
   bool close_waits, end_waits;  /* the job's end, abort(): for the lifting */
   /* shared: fault thread and copy thread */
   mtype state[PAGES] = armed;
-  byte captures;                /* the stack */
+  page_set(captures);           /* the stack */
   /* tasks posted */
   bool fail_posted, end_posted, close_posted;
   /* copy thread only */
   mtype stage = no_job;
   bool failure, ends;
-  byte bulk;                    /* writes in flight of what the stream has claimed */
-  byte overwrites;              /* captures that wait for one of these */
-  byte saving;                  /* writes in flight of captures */
-  byte settled;
+  page_set(bulk);               /* writes in flight of what the stream has claimed */
+  page_set(overwrites);         /* captures that wait for one of these */
+  page_set(saving);             /* writes in flight of captures */
+  page_set(ahead);              /* saved ahead, not yet written: queued or in flight */
+  page_set(settled);
   bool succeeded, over;         /* the answers to copy and abort */
 #ifdef SUCCESS_IS_NOT_ASKED
   bool looked;                  /* at the tasks, since the last completion */
@@ -129,7 +137,7 @@ typedef epoch {
 #ifdef BOUNDED
   bool went_again;              /* most_prearm_rounds: without it a pre-arm may last for ever */
 #endif
-  byte ram = ALL, buffer = ALL, image = ALL
+  page_set(ram) = ALL; page_set(buffer) = ALL; page_set(image) = ALL
 };
 epoch e[BRANCHES];
 
@@ -138,12 +146,12 @@ epoch e[BRANCHES];
 #define put(set, p, value) set = ((set) & ~BIT(p)) | ((value) << (p))
 #define has(set, p) (((set) >> (p)) & 1)
 
-byte protected;
+page_set(protected);
 bool paused;
 #ifdef BOUNDED
-byte waiting;             /* pages at whose fault a vCPU stands still */
-byte messages;            /* that can be read from the uffd */
-byte deferred;            /* deferred_faults */
+page_set(waiting);        /* pages at whose fault a vCPU stands still */
+page_set(messages);       /* that can be read from the uffd */
+page_set(deferred);       /* deferred_faults */
 byte buffers = BUFFERS;   /* free in the bounce pool */
 byte writes;
 inline give_buffer() { buffers++ }
@@ -166,9 +174,15 @@ inline lift(p) {
 
 /* ---- the guest --------------------------------------------------------------------------------------------------- */
 
+#ifdef SAVED_IS_WRITTEN_ANYWAY
+#define is_to_be_read(k, p) (needs_capture(k, p) || has(e[k].bulk, p) || e[k].state[p] == captured_in_flight)
+#else
+#define is_to_be_read(k, p) (needs_capture(k, p) || has(e[k].bulk, p))
+#endif
+
 inline wrote(k, p) {
   if
-  :: e[k].has_instant && (needs_capture(k, p) || has(e[k].bulk, p)) ->
+  :: e[k].has_instant && is_to_be_read(k, p) ->
 #ifdef INVARIANT
      assert(e[k].phase != begun || !needs_capture(k, p));
 #endif
@@ -215,7 +229,7 @@ end:
 
 mtype slice = no_slice;
 bool slice_protects;
-byte slice_pages;         /* still to be done */
+page_set(slice_pages);    /* still to be done */
 byte slice_offset;        /* of a lifting's */
 byte slice_of = NOBODY;   /* the branch whose pre-arm it belongs to */
 
@@ -565,7 +579,7 @@ inline give_up(p) {
 
 /* Bugs with a late message: what is to be lifted has been decided before other tasks ran. */
 #if defined(LATE_MESSAGE_LIFTS) || defined(TWO_THREADS_LIFT)
-byte lifts_due;
+page_set(lifts_due);
 inline late_lift(p) { atomic { has(lifts_due, p) -> drop(lifts_due, p); lift(p) } }
 inline late_decision(p) { atomic { is_saved(p) && has(protected, p) -> add(lifts_due, p) } }
 #endif
@@ -579,12 +593,13 @@ end:
 #endif
 
 proctype fault_thread() {
-  byte k, q, served;
+  byte k, q;
+  page_set(served);
 #ifdef FAULT_AROUND_SAVES_ONE
-  byte around;
+  page_set(around);
 #endif
 #ifdef CLEARED_AFTER_ARMING
-  byte cleared;
+  page_set(cleared);
 #endif
 end:
   do
@@ -660,10 +675,13 @@ inline settle_page(k, p) {
 }
 
 /* Read at the last moment: what has become too new stays so. */
-inline settle(k, p) {
+inline read_and_mark(k, p) {
   e[k].state[p] = done;
   put(e[k].image, p, has(e[k].ram, p));
-  add(e[k].ram, p);   /* not read any more */
+  add(e[k].ram, p)   /* not read any more */
+}
+inline settle(k, p) {
+  read_and_mark(k, p);
   settle_page(k, p)
 }
 
@@ -734,6 +752,28 @@ inline stream_zero(k, p) {
   atomic { if :: e[k].state[p] == in_flight -> settle(k, p) :: else fi }
 }
 
+/* Saved ahead: claimed, copied into memory of the copy thread's own, and settled at once, so that it needs no protection any
+ * more. It counts for the copy's end when that copy has been written. Nobody else writes a page of the image that is `done`: it is
+ * neither captured nor claimed any more. So what will be written is put there now. If the page was captured meanwhile, the
+ * copy is void, and there is no write for the capture to wait for. */
+inline save_ahead(k, p) {
+  atomic { works(k) && e[k].state[p] == armed -> e[k].state[p] = in_flight }
+#ifdef SETTLED_BEFORE_SAVED
+  atomic { if :: e[k].state[p] == in_flight -> e[k].state[p] = done; add(e[k].bulk, p) :: else fi }   /* yet to be read */
+  atomic { if :: has(e[k].bulk, p) -> drop(e[k].bulk, p); read_and_mark(k, p); add(e[k].ahead, p) :: else fi }
+#else
+  atomic {
+    if
+    :: e[k].state[p] == in_flight -> read_and_mark(k, p); add(e[k].ahead, p)
+#ifdef SAVED_IS_WRITTEN_ANYWAY
+    :: e[k].state[p] != in_flight && !has(e[k].ram, p) -> add(e[k].ahead, p)   /* too new, else it does no harm */
+#endif
+    :: else
+    fi
+  }
+#endif
+}
+
 inline skip_hole(k, p) {
   atomic { works(k) && e[k].state[p] == armed -> settle(k, p) }
 }
@@ -782,6 +822,28 @@ inline complete_saving(k, p) {
   }
 }
 
+/* Or, once the job ends: a queued one is dropped. */
+inline complete_ahead(k, p) {
+  atomic {
+    has(e[k].ahead, p) ->
+    drop(e[k].ahead, p);
+    looks_again(k);
+    if
+#ifdef SAVED_IS_WRITTEN_ANYWAY
+    :: e[k].state[p] != done -> drop(e[k].image, p)
+    :: e[k].stage == copying && e[k].state[p] == done -> settle_page(k, p)
+#else
+    :: e[k].stage == copying -> settle_page(k, p)
+#endif
+#ifdef CALM
+    :: e[k].stage != copying
+#else
+    :: true -> if :: e[k].stage == copying -> e[k].failure = true :: else fi
+#endif
+    fi
+  }
+}
+
 proctype copier(byte k) {
 end:
   do
@@ -797,6 +859,8 @@ end:
 #endif
   FOR_EACH_PAGE_OF(k, complete_bulk)
   FOR_EACH_PAGE_OF(k, complete_saving)
+  FOR_EACH_PAGE_OF(k, save_ahead)
+  FOR_EACH_PAGE_OF(k, complete_ahead)
   /* close_finished_jobs */
 #ifdef SUCCESS_IS_NOT_ASKED
   :: atomic { e[k].looked && e[k].stage == copying && (e[k].failure || e[k].settled == ALL) ->
@@ -804,7 +868,7 @@ end:
   :: atomic { e[k].stage == copying && (e[k].failure || e[k].settled == ALL) ->
 #endif
        e[k].stage = detaching; e[k].close_posted = true }
-  :: atomic { e[k].stage == lifted && !e[k].bulk && !e[k].saving ->
+  :: atomic { e[k].stage == lifted && !e[k].bulk && !e[k].saving && !e[k].ahead ->
        release_captures(k);
        e[k].succeeded = !e[k].failure;
        e[k].stage = no_job; e[k].failure = false;
