@@ -77,6 +77,7 @@ class actor_control_plane final : public control_plane {
     const auto stats = with_->engine.stats();
     meters.set_faults_total(stats.faults);
     meters.set_deferred_faults_total(stats.deferred_faults);
+    meters.set_saved_ahead_pages_total(stats.saved_ahead_pages);
     meters.set_written_bytes_total(stats.written_bytes);
     meters.set_bounce_bytes(stats.bounce_bytes_used);
     const auto& bounds = fault_service_bounds();

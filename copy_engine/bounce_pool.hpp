@@ -1,7 +1,8 @@
 // The bounded memory that holds captured pages until they are written. All VMs share it, by dynamic thresholds
 // (Choudhury and Hahne 1998, for the buffers of network switches): a VM may hold up to four times what is free. So one
 // whose disk is stuck takes four fifths of the pool at most, two of them four ninths each, and some is always left for
-// the others.
+// the others. Pages that are saved ahead count, too, and only as long as the VM holds no more than what is free: one VM
+// takes half of the pool for them at most, and the rest is there for its captures.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +18,7 @@
 
 namespace coppice {
 
-// How many buffers a VM holds.
+// How many pages a VM holds.
 class bounce_share {
  public:
   std::size_t held() const noexcept { return held_.load(std::memory_order_relaxed); }
@@ -37,7 +38,7 @@ struct bounce_buffer {
   std::span<const std::byte> bytes() const noexcept { return {data, page_size}; }
 };
 
-// release() on any thread, all others on the fault thread only.
+// release(), reserve() and unreserve() on any thread, all others on the fault thread only.
 class bounce_pool {
  public:
   static result<bounce_pool> create(std::uint64_t bytes) {
@@ -61,7 +62,8 @@ class bounce_pool {
       ++free_count_;
       buffer = next;
     }
-    return free_count_;
+    const std::size_t reserved = reserved_.load(std::memory_order_relaxed);
+    return free_count_ > reserved ? free_count_ - reserved : 0;
   }
 
   // How many of them `vm` may have.
@@ -87,11 +89,28 @@ class bounce_pool {
     released_.push(buffer);
   }
 
+  // Counts `pages` of the caller's own memory as the pool's. False: there would not be as much free then as `vm` holds,
+  // and `to_spare` pages beside.
+  bool reserve(bounce_share& vm, std::size_t pages, std::size_t to_spare) noexcept {
+    std::size_t used = used_.load(std::memory_order_relaxed);
+    do {
+      if (used + pages + (vm.held() + pages) + to_spare > buffers_.size()) return false;
+    } while (!used_.compare_exchange_weak(used, used + pages, std::memory_order_relaxed));
+    reserved_.fetch_add(pages, std::memory_order_relaxed);
+    vm.held_.fetch_add(pages, std::memory_order_relaxed);
+    return true;
+  }
+  void unreserve(bounce_share& vm, std::size_t pages) noexcept {
+    vm.held_.fetch_sub(pages, std::memory_order_relaxed);
+    reserved_.fetch_sub(pages, std::memory_order_relaxed);
+    used_.fetch_sub(pages, std::memory_order_relaxed);
+  }
+
   std::uint64_t used_bytes() const noexcept { return used_.load(std::memory_order_relaxed) * page_size; }
 
   // Gives the memory back to the system if nothing is in use.
   void trim() noexcept {
-    if (available() == buffers_.size()) ::madvise(memory_.data(), memory_.size(), MADV_DONTNEED);
+    if (available(); free_count_ == buffers_.size()) ::madvise(memory_.data(), memory_.size(), MADV_DONTNEED);
   }
 
  private:
@@ -111,7 +130,8 @@ class bounce_pool {
   bounce_buffer* free_ = nullptr;
   std::size_t free_count_ = 0;
   intrusive_stack<bounce_buffer> released_;
-  std::atomic<std::uint64_t> used_{0};
+  std::atomic<std::size_t> used_{0};      // pages: buffers in use, and what is reserved
+  std::atomic<std::size_t> reserved_{0};  // pages
 };
 
 }  // namespace coppice

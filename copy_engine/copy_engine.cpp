@@ -187,6 +187,7 @@ class engine final : public copy_engine {
     stats.bulk_pages = counters.bulk_pages.load(std::memory_order_relaxed);
     stats.written_bytes = counters.written_bytes.load(std::memory_order_relaxed);
     stats.deferred_faults = counters.deferred_faults.load(std::memory_order_relaxed);
+    stats.saved_ahead_pages = counters.saved_ahead_pages.load(std::memory_order_relaxed);
     stats.bounce_bytes_used = threads_->faults->pool().used_bytes();
     for (const auto& count : counters.fault_counts)
       stats.fault_service_counts.push_back(count.load(std::memory_order_relaxed));

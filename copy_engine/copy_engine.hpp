@@ -67,6 +67,7 @@ struct copy_engine_stats {
   std::uint64_t bulk_pages = 0;
   std::uint64_t written_bytes = 0;
   std::uint64_t deferred_faults = 0;                // faults that had to wait because the bounce pool was empty
+  std::uint64_t saved_ahead_pages = 0;              // saved before the disk could take them, captured ones not counted
   std::uint64_t bounce_bytes_used = 0;              // now, not a counter
   std::vector<std::uint64_t> fault_service_counts;  // per bucket of fault_service_bounds, last: above all
   double fault_service_seconds = 0;                 // sum
@@ -96,7 +97,8 @@ class copy_engine {
 
 struct copy_engine_options {
   unsigned copy_threads = 1;
-  std::uint64_t bounce_bytes = 256 * mib;  // bound of memory that holds captured pages, all branches together
+  std::uint64_t bounce_bytes =
+      256 * mib;  // bound of memory for captured pages and those saved ahead, all branches together
   unsigned max_epochs_per_vm = 8;
   copy_rates rates = {};
   // How long a vCPU may wait for bounce memory. Then the disk is too slow for this branch, and the branch is given up.

@@ -8,6 +8,20 @@
 #include <cerrno>
 
 namespace coppice {
+namespace {
+
+// What a guest with a small working set captures, which is copied first. Beyond it each capture makes the next blocks
+// urgent, as many as take some 30 ms to copy.
+constexpr std::uint64_t few_captures = 128;
+constexpr std::size_t blocks_to_hurry = 64;
+
+}  // namespace
+
+void copy_job::look_at_captures() noexcept {
+  const std::uint64_t captured = branch->captured_pages.load(std::memory_order_relaxed);
+  if (captured > few_captures && captured != captures_seen_) hurried_blocks_ = blocks_to_hurry;
+  captures_seen_ = captured;
+}
 
 void copy_job::put_hot_blocks_first() {
   const auto& touches = branch->touches_of_block;

@@ -3,7 +3,9 @@
 
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <array>
+#include <deque>
 #include <list>
 #include <optional>
 #include <vector>
@@ -11,6 +13,7 @@
 #include "base/image_digest.hpp"
 #include "copy_engine/epoch.hpp"
 #include "copy_engine/rate_limit.hpp"
+#include "copy_engine/save_buffer.hpp"
 
 namespace coppice {
 
@@ -29,7 +32,8 @@ struct write_operation {
   std::vector<iovec> parts;               // what is still to be written
   bool is_direct = false;                 // submitted with O_DIRECT
   std::size_t first_page = 0, pages = 0;  // bulk: the run of claimed pages
-  std::vector<capture_write> captures;    // a capture write: its pages
+  std::shared_ptr<save_buffer> saved;   // bulk: where its pages are, which are `done` already; none: in RAM, in flight
+  std::vector<capture_write> captures;  // a capture write: its pages
   std::vector<capture_write> overwrites;  // bulk: pages captured while this write was in flight, to be written after it
   std::list<write_operation>::iterator self;
 
@@ -68,11 +72,19 @@ struct copy_job {
   std::vector<std::uint64_t> digests;
   std::list<write_operation> in_flight;
   std::uint64_t in_flight_bytes = 0;
-  std::size_t settled = 0;  // pages that need no more work; the copy is complete when it reaches all
+  std::deque<write_operation> saved;       // of pages saved ahead, not submitted yet
+  std::shared_ptr<save_buffer> save_into;  // the one that is being filled
+  std::size_t saved_pages = 0;             // so far
+  std::size_t settled = 0;                 // pages that need no more work; the copy is complete when it reaches all
   copy_summary summary;
   engine_clock::time_point begin;
 
   bool bulk_complete() const noexcept { return next_page == branch->states.size(); }
+  // Whether the guest stands still for this copy again and again: it has met protected pages lately, and not just a
+  // few.
+  bool must_hurry() const noexcept { return hurried_blocks_ > 0 && !bulk_complete(); }
+  void look_at_captures() noexcept;
+  void block_streamed() noexcept { hurried_blocks_ -= std::min<std::size_t>(hurried_blocks_, 1); }
   void settle_pages(std::size_t pages) noexcept {
     settled += pages;
     branch->settled_pages.store(settled, std::memory_order_relaxed);
@@ -94,6 +106,8 @@ struct copy_job {
  private:
   bool is_in_memory(std::size_t page) noexcept;
 
+  std::uint64_t captures_seen_ = 0;
+  std::size_t hurried_blocks_ = 0;                               // still to be streamed in a hurry
   std::size_t known_block_ = static_cast<std::size_t>(-1);       // the one that the next is about
   std::array<unsigned char, block_pages> in_memory_of_block_{};  // as mincore tells: bit 0
 };

@@ -79,7 +79,7 @@ copy_priority::copy_priority()
 }
 
 void copy_priority::reconsider(clock::time_point now) {
-  if (!may_change_ || now < next_look_) return;
+  if (!may_change_ || hurries_ || now < next_look_) return;
   next_look_ = now + window;
   auto all = run_times();
   run_time had;
@@ -89,6 +89,11 @@ void copy_priority::reconsider(clock::time_point now) {
   }
   seen_ = std::move(all);
   if (should_give_way(gives_way_, had) != gives_way_) give_way(!gives_way_);
+}
+
+void copy_priority::hurry(bool wanted) {
+  hurries_ = wanted;
+  set_policy(0, wanted ? SCHED_BATCH : gives_way_ ? SCHED_IDLE : SCHED_OTHER);
 }
 
 // Workers that begin later have the policy of the thread that needs them.

@@ -35,6 +35,9 @@ class copy_priority {
   // To be called often. Looks every 100 ms at what the threads had since, and changes their policy if need be.
   void reconsider(clock::time_point now);
 
+  // From here on the calling thread is in SCHED_BATCH, and nothing is reconsidered; with false as before again.
+  void hurry(bool wanted);
+
   bool gives_way() const noexcept { return gives_way_; }
 
  private:
@@ -42,6 +45,7 @@ class copy_priority {
 
   bool may_change_ = false;
   bool gives_way_ = false;
+  bool hurries_ = false;
   clock::time_point next_look_{};
   std::map<pid_t, run_time> seen_;
 };

@@ -87,6 +87,7 @@ void copy_thread::run() {
     priority.reconsider(engine_clock::now());
     const auto more_in = pump();
     close_finished_jobs();
+    hurry_if_need_be(priority);
     faults_.notify_released();  // by a completion, or by what needed no write
     wait_for_events(stopping_ ? std::chrono::nanoseconds(0) : more_in);
     io_uring_cqe* completion = nullptr;
@@ -127,9 +128,26 @@ void copy_thread::set_branch_rate(std::uint64_t bytes_per_second) {
   for (const auto& job : jobs_) job->limit.set(bytes_per_second, now);
 }
 
-bool copy_thread::may_write_more(const copy_job& job) const noexcept {
-  return job.stage == job_stage::copying && !job.failure && !job.bulk_complete() &&
-         job.in_flight_bytes < max_in_flight_bytes && job.in_flight.size() < max_in_flight_writes;
+void copy_thread::hurry_if_need_be(copy_priority& priority) {
+  const bool wanted = std::any_of(jobs_.begin(), jobs_.end(), [](const auto& job) { return job->must_hurry(); });
+  if (wanted == hurries_) return;
+  hurries_ = wanted;
+  priority.hurry(wanted);
+  if (wanted) {
+    hurries_on_ = cpu_bounds_.stay_here();
+  } else {
+    cpu_bounds_.release();
+  }
+  if (hurries_on_) faults_.post([&faults = faults_, cpu = *hurries_on_, wanted] { faults.keep_off(cpu, wanted); });
+}
+
+std::optional<std::chrono::nanoseconds> copy_thread::time_to_write(copy_job& job) const {
+  const bool has_work = !job.bulk_complete() || !job.saved.empty();
+  if (!has_work || job.in_flight_bytes >= max_in_flight_bytes || job.in_flight.size() >= max_in_flight_writes) {
+    return std::nullopt;
+  }
+  const auto now = engine_clock::now();
+  return std::max(job.limit.wait_at(now), host_limit_.wait_at(now));
 }
 
 std::optional<std::chrono::nanoseconds> copy_thread::pump() {
@@ -140,31 +158,52 @@ std::optional<std::chrono::nanoseconds> copy_thread::pump() {
     const auto job = *at;
     if (job->stage != job_stage::copying || job->failure) continue;
     drain_captures(*job);  // never held up by the limits: bounce memory is scarcer
-    if (!may_write_more(*job)) continue;
-    const auto now = engine_clock::now();
-    auto wait = std::max(job->limit.wait_at(now), host_limit_.wait_at(now));
-    if (wait.count() == 0) {
+    job->look_at_captures();
+    auto wait = time_to_write(*job);
+    if (wait && wait->count() == 0) {
       pump_bulk(*job);
       jobs_.splice(jobs_.end(), jobs_, at);  // the others come first next time: a limit of the host is shared
-      if (!may_write_more(*job)) continue;
+      wait = time_to_write(*job);
     }
-    more_in = std::min(more_in.value_or(wait), wait);
+    if ((!wait || wait->count() > 0) && save_ahead(*job)) wait = std::chrono::nanoseconds(0);
+    if (wait) more_in = std::min(more_in.value_or(*wait), *wait);
   }
   return more_in;
 }
 
 void copy_thread::pump_bulk(copy_job& job) {
+  if (job.saved.empty()) return stream_block(job, nullptr);
+  submit(job, std::move(job.saved.front()));
+  job.saved.pop_front();
+}
+
+bool copy_thread::save_ahead(copy_job& job) {
+  if (job.failure || !job.must_hurry()) return false;
+  if (!job.save_into || job.save_into->room() < block_pages) {
+    // What is in flight may have to be captured, all of it, if the disk is stuck.
+    job.save_into = save_buffer::allocate(faults_.pool(), job.branch->vm, job.in_flight_bytes / page_size);
+    if (!job.save_into) return false;
+  }
+  const std::size_t before = job.saved_pages;
+  stream_block(job, job.save_into);
+  if (before / slice_pages != job.saved_pages / slice_pages || job.bulk_complete()) faults_.notify_settled();
+  return true;
+}
+
+void copy_thread::stream_block(copy_job& job, const std::shared_ptr<save_buffer>& into) {
   const std::size_t pages = job.branch->states.size();
+  job.block_streamed();
   if (!job.hot_blocks.empty()) {
     const std::size_t first = job.hot_blocks.back() * block_pages;
     job.hot_blocks.pop_back();
-    stream(job, first, std::min(pages, first + block_pages));
+    stream(job, first, std::min(pages, first + block_pages), into);
     return;
   }
-  job.next_page = stream(job, job.next_page, std::min(pages, job.next_page + block_pages));
+  job.next_page = stream(job, job.next_page, std::min(pages, job.next_page + block_pages), into);
 }
 
-std::size_t copy_thread::stream(copy_job& job, std::size_t page, std::size_t end) {
+std::size_t copy_thread::stream(copy_job& job, std::size_t page, std::size_t end,
+                                const std::shared_ptr<save_buffer>& into) {
   const std::byte* const ram = job.branch->memory->data();
   std::size_t run = 0;  // claimed pages with content that end at `page`
   const auto write_run = [&] {
@@ -173,8 +212,16 @@ std::size_t copy_thread::stream(copy_job& job, std::size_t page, std::size_t end
     operation.first_page = page - run;
     operation.pages = run;
     operation.offset = operation.first_page * page_size;
-    operation.parts.push_back({const_cast<std::byte*>(ram + operation.offset), run * page_size});
-    submit(job, std::move(operation));
+    operation.saved = into;
+    const std::byte* const from = into ? into->end() - run * page_size : ram + operation.offset;
+    operation.parts.push_back({const_cast<std::byte*>(from), run * page_size});
+    if (into) {
+      job.saved.push_back(std::move(operation));
+      job.saved_pages += run;
+      counters_.saved_ahead_pages.fetch_add(run, std::memory_order_relaxed);
+    } else {
+      submit(job, std::move(operation));
+    }
     run = 0;
   };
   while (page < end) {
@@ -197,6 +244,8 @@ std::size_t copy_thread::stream(copy_job& job, std::size_t page, std::size_t end
         ++job.summary.zero_pages;
         job.settle_pages(1);
       }
+    } else if (into && !save_page(job, page, *into)) {
+      write_run();
     } else {
       ++run;
     }
@@ -204,6 +253,13 @@ std::size_t copy_thread::stream(copy_job& job, std::size_t page, std::size_t end
   }
   write_run();
   return page;
+}
+
+bool copy_thread::save_page(copy_job& job, std::size_t page, save_buffer& into) {
+  into.append(job.branch->memory->data() + page * page_size);
+  if (job.branch->states.settle(page)) return true;
+  into.drop_last();
+  return false;
 }
 
 void copy_thread::submit(copy_job& job, write_operation operation) {
@@ -218,10 +274,11 @@ void copy_thread::submit(copy_job& job, write_operation operation) {
   host_limit_.spend(size, now);
   queue_write(kept);
   if (!kept.is_bulk()) return;
-  // While the disk is at it. Only used if the pages are still protected when the write is through.
+  // While the disk is at it. Of pages in RAM, only used if they are still protected when the write is through.
   ::io_uring_submit(&ring_);
-  for (std::size_t page = kept.first_page; page < kept.first_page + kept.pages; ++page) {
-    job.digests[page] = page_digest({job.branch->memory->data() + page * page_size, page_size});
+  auto* content = static_cast<const std::byte*>(kept.parts.front().iov_base);
+  for (std::size_t page = kept.first_page; page < kept.first_page + kept.pages; ++page, content += page_size) {
+    job.digests[page] = page_digest({content, page_size});
   }
 }
 
@@ -286,7 +343,7 @@ void copy_thread::operation_done(write_operation& operation) {
   for (const capture_write& each : ended.captures) settle_capture(job, each.buffer);
   std::size_t settled = 0;
   for (std::size_t page = ended.first_page; page < ended.first_page + ended.pages; ++page) {
-    if (job.branch->states.settle(page)) ++settled;
+    if (ended.saved || job.branch->states.settle(page)) ++settled;
   }
   job.summary.bulk_pages += settled;
   counters_.bulk_pages.fetch_add(settled, std::memory_order_relaxed);
@@ -363,10 +420,14 @@ void copy_thread::close_finished_jobs() {
         });
       });
     }
+    if (job->stage != job_stage::copying) {
+      job->saved.clear();
+      job->save_into.reset();
+    }
     if (job->stage != job_stage::detached || !job->in_flight.empty()) continue;
     jobs_.remove(job);
     release_captures(*job->branch);
-    faults_.post([this] { faults_.trim_pool(); });
+    faults_.post([&faults = faults_] { faults.trim_pool(); });
     if (job->failure) {
       job->done(std::move(*job->failure));
     } else {

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "copy_engine/copy_job.hpp"
+#include "copy_engine/copy_priority.hpp"
+#include "copy_engine/cpu_bounds.hpp"
 #include "copy_engine/engine_stats.hpp"
 #include "copy_engine/fault_thread.hpp"
 #include "copy_engine/rate_limit.hpp"
@@ -51,12 +53,22 @@ class copy_thread {
   // Gives every job one window's work. How long until there is more to do: zero, or what the limits say; nothing if
   // only a completion or a task can bring more.
   std::optional<std::chrono::nanoseconds> pump();
-  bool may_write_more(const copy_job& job) const noexcept;
+  // Until the next bulk write of the job, as the limits say; nullopt: there is none, or not before a completion.
+  std::optional<std::chrono::nanoseconds> time_to_write(copy_job& job) const;
+  // While a guest stands still for its copy again and again, this thread competes for a CPU of its own, away from the
+  // fault thread.
+  void hurry_if_need_be(copy_priority& priority);
   void wait_for_events(std::optional<std::chrono::nanoseconds> at_most);
   void pump_bulk(copy_job& job);
+  // If the job must hurry and bounce memory is free: saves the next block there, to be written later. False: nothing
+  // done.
+  bool save_ahead(copy_job& job);
+  void stream_block(copy_job& job, const std::shared_ptr<save_buffer>& into);
   // Streams [page, end), but for what is captured or copied already; holes are settled, the last one beyond `end`, too.
-  // Returns where it stopped.
-  std::size_t stream(copy_job& job, std::size_t page, std::size_t end);
+  // Writes it from RAM, or saves it `into` a buffer with room for it. Returns where it stopped.
+  std::size_t stream(copy_job& job, std::size_t page, std::size_t end, const std::shared_ptr<save_buffer>& into);
+  // False: a fault captured the page meanwhile, so that is written instead. REQUIRES: the page is claimed.
+  static bool save_page(copy_job& job, std::size_t page, save_buffer& into);
   void submit(copy_job& job, write_operation operation);
   void queue_write(write_operation& operation);
   io_uring_sqe* next_entry();
@@ -77,6 +89,9 @@ class copy_thread {
   std::uint64_t branch_bytes_per_second_;
   io_uring ring_{};
   std::list<std::shared_ptr<copy_job>> jobs_;
+  bool hurries_ = false;
+  std::optional<int> hurries_on_;  // the CPU
+  cpu_bounds cpu_bounds_;
   bool stopping_ = false;
   std::thread thread_;
 };

@@ -19,6 +19,7 @@ struct engine_counters {
   std::atomic<std::uint64_t> bulk_pages{0};
   std::atomic<std::uint64_t> written_bytes{0};
   std::atomic<std::uint64_t> deferred_faults{0};
+  std::atomic<std::uint64_t> saved_ahead_pages{0};
   std::array<std::atomic<std::uint64_t>, fault_bounds.size() + 1> fault_counts{};
   std::atomic<std::uint64_t> fault_nanoseconds{0};
 

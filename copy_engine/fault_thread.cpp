@@ -138,6 +138,15 @@ void fault_thread::begin_prearm(const std::shared_ptr<epoch>& branch, copy_sessi
   end_lifting(*branch->vm);  // an earlier branch's protection serves this one
 }
 
+void fault_thread::keep_off(int cpu, bool wanted) {
+  if (wanted) {
+    kept_off_.push_back(cpu);
+  } else {
+    kept_off_.erase(std::find(kept_off_.begin(), kept_off_.end(), cpu));
+  }
+  cpu_bounds_.keep_off(kept_off_);
+}
+
 void fault_thread::trim_pool() {
   const auto is_branched = [](const auto& entry) { return !entry.second->epochs.empty(); };
   if (std::none_of(vms_.begin(), vms_.end(), is_branched)) pool_.trim();

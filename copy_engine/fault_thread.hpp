@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "copy_engine/bounce_pool.hpp"
+#include "copy_engine/cpu_bounds.hpp"
 #include "copy_engine/engine_stats.hpp"
 #include "copy_engine/epoch.hpp"
 #include "copy_engine/protection_thread.hpp"
@@ -36,6 +37,9 @@ class fault_thread {
   // It has settled pages enough for a slice, which may be lifted now.
   void notify_settled() noexcept { tasks_.wake(); }
   bounce_pool& pool() noexcept { return pool_; }
+  // Runs not on `cpu` while a copy thread hurries there: a vCPU that it wakes would find both CPUs taken. One call with
+  // false for each with true.
+  void keep_off(int cpu, bool wanted);
   // Gives bounce memory back, unless a VM is being branched: its faults would wait for that.
   void trim_pool();
 
@@ -92,6 +96,8 @@ class fault_thread {
   std::map<int, std::shared_ptr<attached_vm>> vms_;  // by uffd
   int last_sliced_ = -1, last_retried_ = -1;         // the uffds of the VMs whose turn it was
   std::atomic<std::uint64_t> deferred_{0};
+  cpu_bounds cpu_bounds_;
+  std::vector<int> kept_off_;
   bool slice_under_way_ = false;
   bool stopping_ = false;
   protection_thread protector_;

@@ -25,6 +25,7 @@ enum class metric_id : std::size_t {
   faults,
   fault_service,
   deferred_faults,
+  saved_ahead,
   bounce_bytes,
   instances,
   instance_exits,

@@ -252,6 +252,10 @@ void metrics::set_deferred_faults_total(std::uint64_t total) {
   registry_->set_total(metric_id::deferred_faults, static_cast<double>(total));
 }
 
+void metrics::set_saved_ahead_pages_total(std::uint64_t total) {
+  registry_->set_total(metric_id::saved_ahead, static_cast<double>(total));
+}
+
 void metrics::set_written_bytes_total(std::uint64_t total) {
   registry_->set_total(metric_id::written_bytes, static_cast<double>(total));
 }

@@ -42,6 +42,7 @@ class metrics {
   // The copy engine. The totals are since the engine's start: a total smaller than the last one is ignored.
   void set_faults_total(std::uint64_t total);
   void set_deferred_faults_total(std::uint64_t total);
+  void set_saved_ahead_pages_total(std::uint64_t total);
   void set_written_bytes_total(std::uint64_t total);
   void set_bounce_bytes(std::uint64_t bytes);
   // The engine's own histogram: `bounds` in seconds, ascending; `counts` one per bound and one for all above it, not

@@ -178,6 +178,7 @@ class random_schedule_test : public copy_engine_test {
   std::unique_ptr<stuck_disk> disk_;
   std::array<std::optional<scheduled_branch>, most_branches> slots_;
   unsigned finished_ = 0, aborted_ = 0, given_up_ = 0;
+  std::uint64_t saved_ahead_ = 0;
 };
 
 TEST_F(random_schedule_test, every_image_is_of_its_instant_and_the_guest_runs_on) {
@@ -193,13 +194,16 @@ TEST_F(random_schedule_test, every_image_is_of_its_instant_and_the_guest_runs_on
       options.bounce_bytes = (1 + below(16)) * page_size;
       options.longest_deferral = std::chrono::milliseconds(20);
     }
+    if (seed % 3 == 1) options.rates.branch_bytes_per_second = 16 * mib;  // slow: what the guest writes is saved ahead
     START_OR_SKIP({.pages = pages, .writers = 1 + below(4)}, options);
     run_schedule();
     if (HasFatalFailure()) return;
+    saved_ahead_ += engine->stats().saved_ahead_pages;
   }
   if (all.size() < schedules) return;
   EXPECT_GE(finished_, schedules) << "the schedules must be worth something";
   EXPECT_GE(aborted_, schedules / 2);
+  EXPECT_GT(saved_ahead_, 0U);
 }
 
 }  // namespace

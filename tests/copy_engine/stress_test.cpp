@@ -14,6 +14,8 @@ constexpr std::size_t most_overlapping = 3;
 
 class stress_test : public copy_engine_test {
  protected:
+  void hammer(const copy_engine_options& options);
+
   // Branches the guest; what is not aborted must be perfect.
   static void drive(branched_guest& guest, unsigned seed) {
     std::mt19937 random(seed);
@@ -34,10 +36,10 @@ class stress_test : public copy_engine_test {
   }
 };
 
-TEST_F(stress_test, images_of_several_vms_at_once_are_of_their_instants) {
+void stress_test::hammer(const copy_engine_options& options) {
   std::array<branched_guest, vms> guests;
   for (auto& each : guests) each.boot({.pages = 1024, .writers = 2});
-  start_engine({.copy_threads = 2, .bounce_bytes = mib, .longest_deferral = patience});
+  start_engine(options);
   if (HasFatalFailure()) return;
   for (auto& each : guests) each.attach_to(*engine);
   if (IsSkipped() || HasFatalFailure()) return;
@@ -48,6 +50,16 @@ TEST_F(stress_test, images_of_several_vms_at_once_are_of_their_instants) {
   const auto faults = engine->stats().faults;
   for (const auto& each : guests) EXPECT_TRUE(each.vm->runs());
   EXPECT_EQ(engine->stats().faults, faults) << "the guests must be unprotected";
+}
+
+TEST_F(stress_test, images_of_several_vms_at_once_are_of_their_instants) {
+  hammer({.copy_threads = 2, .bounce_bytes = mib, .longest_deferral = patience});
+}
+
+TEST_F(stress_test, what_is_saved_ahead_of_a_slow_disk_is_of_its_instant) {
+  hammer({.copy_threads = 2, .bounce_bytes = 64 * mib, .rates = {.branch_bytes_per_second = 16 * mib}});
+  if (IsSkipped() || HasFatalFailure()) return;
+  EXPECT_GT(engine->stats().saved_ahead_pages, 0U);
 }
 
 }  // namespace

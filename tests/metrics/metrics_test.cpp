@@ -55,6 +55,7 @@ void report_all(metrics& all) {
   all.copy_finished(some_copy());
   all.set_faults_total(7);
   all.set_deferred_faults_total(1);
+  all.set_saved_ahead_pages_total(5);
   all.set_written_bytes_total(4096);
   all.set_bounce_bytes(8192);
   all.set_fault_service(std::array{10e-6, 50e-6}, std::array<std::uint64_t, 3>{4, 2, 1}, 0.0002);
@@ -176,6 +177,7 @@ TEST(metrics, values_arrive_under_their_labels) {
         "coppice_copy_throughput_bytes_per_second_sum 491520000\n",
         "coppice_faults_total 7\n",
         "coppice_deferred_faults_total 1\n",
+        "coppice_saved_ahead_pages_total 5\n",
         "coppice_bounce_bytes 8192\n",
         "coppice_instances{state=\"running\"} 3\n",
         "coppice_instance_exits_total{reason=\"died\"} 1\n",
