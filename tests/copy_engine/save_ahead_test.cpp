@@ -83,7 +83,7 @@ TEST_F(save_ahead_test, half_of_the_bounce_memory_is_left_for_captures) {
   start_with_written_ram({.bounce_bytes = bounce, .rates = {.branch_bytes_per_second = 1}});
   if (IsSkipped() || HasFatalFailure()) return;
   auto made = branch_of_running_guest();
-  // Three buffers of 2 MiB: a fourth, with what is captured, would be more than half.
+  // Three or four buffers of 2 MiB, by how many pages are captured: five would be more than half.
   ASSERT_TRUE(eventually([&] { return vm->runs() && engine->stats().bounce_bytes_used >= 6 * mib; }));
   for (int i = 0; i < 20; ++i) {
     ASSERT_TRUE(vm->runs());
