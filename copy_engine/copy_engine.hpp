@@ -97,8 +97,8 @@ class copy_engine {
 
 struct copy_engine_options {
   unsigned copy_threads = 1;
-  std::uint64_t bounce_bytes =
-      256 * mib;  // bound of memory for captured pages and those saved ahead, all branches together
+  // Bound of the memory for captured pages and those saved ahead, all branches together.
+  std::uint64_t bounce_bytes = 256 * mib;
   unsigned max_epochs_per_vm = 8;
   copy_rates rates = {};
   // How long a vCPU may wait for bounce memory. Then the disk is too slow for this branch, and the branch is given up.

@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <thread>
+#include <vector>
 
 namespace coppice {
 namespace {
