@@ -39,6 +39,7 @@ class copy_priority {
   void hurry(bool wanted);
 
   bool gives_way() const noexcept { return gives_way_; }
+  bool hurries() const noexcept { return hurries_; }
 
  private:
   void give_way(bool wanted);

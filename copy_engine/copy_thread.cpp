@@ -130,8 +130,7 @@ void copy_thread::set_branch_rate(std::uint64_t bytes_per_second) {
 
 void copy_thread::hurry_if_need_be(copy_priority& priority) {
   const bool wanted = std::any_of(jobs_.begin(), jobs_.end(), [](const auto& job) { return job->must_hurry(); });
-  if (wanted == hurries_) return;
-  hurries_ = wanted;
+  if (wanted == priority.hurries()) return;
   priority.hurry(wanted);
   if (wanted) {
     hurries_on_ = cpu_bounds_.stay_here();

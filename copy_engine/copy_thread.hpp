@@ -89,7 +89,6 @@ class copy_thread {
   std::uint64_t branch_bytes_per_second_;
   io_uring ring_{};
   std::list<std::shared_ptr<copy_job>> jobs_;
-  bool hurries_ = false;
   std::optional<int> hurries_on_;  // the CPU
   cpu_bounds cpu_bounds_;
   bool stopping_ = false;
