@@ -10,17 +10,17 @@
 namespace coppice {
 namespace {
 
-// What a guest with a small working set captures, which is copied first. Beyond it each capture makes the next blocks
-// urgent, as many as take some 30 ms to copy.
-constexpr std::uint64_t few_captures = 128;
-constexpr std::size_t blocks_to_hurry = 64;
+// A hot set that is copied so soon that nothing is won by saving it: the guest has its faults there until then.
+constexpr std::size_t few_blocks = 32;
+constexpr std::chrono::milliseconds time_for_few_blocks{20};
 
 }  // namespace
 
-void copy_job::look_at_captures() noexcept {
-  const std::uint64_t captured = branch->captured_pages.load(std::memory_order_relaxed);
-  if (captured > few_captures && captured != captures_seen_) hurried_blocks_ = blocks_to_hurry;
-  captures_seen_ = captured;
+void copy_job::look_at_faults(engine_clock::time_point now) noexcept {
+  const std::uint64_t faults = branch->capturing_faults.load(std::memory_order_relaxed);
+  const bool count = !hot_set_is_small_ || now - begin >= time_for_few_blocks;
+  if (count) pressure_ = std::min(pressure_ + (faults - faults_seen_), most_pressure);
+  faults_seen_ = faults;
 }
 
 void copy_job::put_hot_blocks_first() {
@@ -30,6 +30,7 @@ void copy_job::put_hot_blocks_first() {
   }
   std::sort(hot_blocks.begin(), hot_blocks.end(),
             [&](std::size_t left, std::size_t right) { return touches[left] < touches[right]; });
+  hot_set_is_small_ = hot_blocks.size() <= few_blocks;
 }
 
 result<void> copy_job::look_for_holes() {

@@ -80,11 +80,10 @@ struct copy_job {
   engine_clock::time_point begin;
 
   bool bulk_complete() const noexcept { return next_page == branch->states.size(); }
-  // Whether the guest stands still for this copy again and again: it has met protected pages lately, and not just a
-  // few.
-  bool must_hurry() const noexcept { return hurried_blocks_ > 0 && !bulk_complete(); }
-  void look_at_captures() noexcept;
-  void block_streamed() noexcept { hurried_blocks_ -= std::min<std::size_t>(hurried_blocks_, 1); }
+  // Whether the guest stands still for this copy again and again.
+  bool must_hurry() const noexcept { return pressure_ > pressure_to_hurry && !bulk_complete(); }
+  void look_at_faults(engine_clock::time_point now) noexcept;
+  void block_streamed() noexcept { pressure_ -= std::min<std::uint64_t>(pressure_, 1); }
   void settle_pages(std::size_t pages) noexcept {
     settled += pages;
     branch->settled_pages.store(settled, std::memory_order_relaxed);
@@ -106,8 +105,12 @@ struct copy_job {
  private:
   bool is_in_memory(std::size_t page) noexcept;
 
-  std::uint64_t captures_seen_ = 0;
-  std::size_t hurried_blocks_ = 0;                               // still to be streamed in a hurry
+  // A guest that has more than one capturing fault a block (0.5 ms or so) raises it.
+  static constexpr std::uint64_t pressure_to_hurry = 64, most_pressure = 128;
+
+  bool hot_set_is_small_ = true;
+  std::uint64_t faults_seen_ = 0;  // capturing ones
+  std::uint64_t pressure_ = 0;     // one more with each of them, one less with each block
   std::size_t known_block_ = static_cast<std::size_t>(-1);       // the one that the next is about
   std::array<unsigned char, block_pages> in_memory_of_block_{};  // as mincore tells: bit 0
 };

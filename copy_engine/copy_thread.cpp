@@ -157,7 +157,7 @@ std::optional<std::chrono::nanoseconds> copy_thread::pump() {
     const auto job = *at;
     if (job->stage != job_stage::copying || job->failure) continue;
     drain_captures(*job);  // never held up by the limits: bounce memory is scarcer
-    job->look_at_captures();
+    job->look_at_faults(engine_clock::now());
     auto wait = time_to_write(*job);
     if (wait && wait->count() == 0) {
       pump_bulk(*job);

@@ -371,18 +371,21 @@ bool fault_thread::serve_fault(attached_vm& vm, std::size_t page, std::size_t wi
   }
   if (needed > buffers && window > 1) return serve_fault(vm, page, 1, buffers);
   for (const auto& branch : vm.epochs) {
+    bool captures = false;
     for (std::size_t each = page; each < end; ++each) {
       if (branch->phase == epoch_phase::active) {
         if (!branch->states.needs_capture(each)) continue;
         if (buffers == 0) return false;
         --buffers;
         capture(*branch, each);
+        captures = true;
       } else if (branch->phase != epoch_phase::failed && !branch->is_touched[each]) {
         branch->is_touched[each] = true;
         branch->touched.push_back(each);
         ++branch->touches_of_block[each / block_pages];
       }
     }
+    if (captures) branch->capturing_faults.fetch_add(1, std::memory_order_relaxed);
   }
   lift(vm, piece);
   return true;
@@ -393,7 +396,6 @@ void fault_thread::capture(epoch& branch, std::size_t page) {
   buffer->page = page;
   std::memcpy(buffer->data, branch.memory->data() + page * page_size, page_size);
   if (!branch.states.capture(page)) return pool_.release(buffer);  // the bulk stream settled it just now
-  branch.captured_pages.fetch_add(1, std::memory_order_relaxed);
   counters_.captured_pages.fetch_add(1, std::memory_order_relaxed);
   if (branch.captures.push(buffer)) branch.wake_copier();
 }
