@@ -109,8 +109,8 @@ struct copy_job {
   static constexpr std::uint64_t pressure_to_hurry = 64, most_pressure = 128;
 
   bool hot_set_is_small_ = true;
-  std::uint64_t faults_seen_ = 0;  // capturing ones
-  std::uint64_t pressure_ = 0;     // one more with each of them, one less with each block
+  std::uint64_t faults_seen_ = 0;                                // capturing ones
+  std::uint64_t pressure_ = 0;                                   // one more with each of them, one less with each block
   std::size_t known_block_ = static_cast<std::size_t>(-1);       // the one that the next is about
   std::array<unsigned char, block_pages> in_memory_of_block_{};  // as mincore tells: bit 0
 };

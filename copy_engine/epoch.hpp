@@ -74,8 +74,8 @@ struct epoch {
 
   // Shared.
   page_states states;
-  std::vector<std::uint32_t> touches_of_block;  // during the pre-arm: fault thread until the rearm, then copy thread
-  intrusive_stack<bounce_buffer> captures;      // pushed by the fault thread, taken by the copy thread
+  std::vector<std::uint32_t> touches_of_block;     // during the pre-arm: fault thread until the rearm, then copy thread
+  intrusive_stack<bounce_buffer> captures;         // pushed by the fault thread, taken by the copy thread
   std::atomic<std::uint64_t> capturing_faults{0};  // those that captured a page or more
   std::atomic<std::uint64_t> faults{0};
   std::atomic<std::int64_t> longest_fault_us{0};
