@@ -218,8 +218,7 @@ result<std::unique_ptr<copy_engine>> create_copy_engine(const copy_engine_option
   if (!faults) return std::move(faults).error();
   threads->faults = std::move(*faults);
   for (unsigned i = 0; i < options.copy_threads; ++i) {
-    auto copier = copy_thread::start(*threads->faults, threads->counters, threads->host_limit,
-                                     options.rates.branch_bytes_per_second);
+    auto copier = copy_thread::start(options, *threads->faults, threads->counters, threads->host_limit);
     if (!copier) return std::move(copier).error();
     threads->copiers.push_back(std::move(*copier));
   }

@@ -103,6 +103,8 @@ struct copy_engine_options {
   copy_rates rates = {};
   // How long a vCPU may wait for bounce memory. Then the disk is too slow for this branch, and the branch is given up.
   std::chrono::milliseconds longest_deferral{200};
+  // For so long a small hot set, which comes first, is left to be copied: faults don't make the copy hurry before.
+  std::chrono::milliseconds hot_set_time{20};
 };
 
 // Errors: unsupported (no userfaultfd or io_uring here), io.

@@ -10,27 +10,25 @@
 namespace coppice {
 namespace {
 
-// A hot set that is copied so soon that nothing is won by saving it: the guest has its faults there until then.
+// A hot set that is copied so soon that little is won by saving it ahead.
 constexpr std::size_t few_blocks = 32;
-constexpr std::chrono::milliseconds time_for_few_blocks{20};
 
 }  // namespace
 
 void copy_job::look_at_faults(engine_clock::time_point now) noexcept {
   const std::uint64_t faults = branch->capturing_faults.load(std::memory_order_relaxed);
-  const bool count = !hot_set_is_small_ || now - begin >= time_for_few_blocks;
-  if (count) pressure_ = std::min(pressure_ + (faults - faults_seen_), most_pressure);
+  if (now >= faults_count_from_) pressure_ = std::min(pressure_ + (faults - faults_seen_), most_pressure);
   faults_seen_ = faults;
 }
 
-void copy_job::put_hot_blocks_first() {
+void copy_job::put_hot_blocks_first(std::chrono::milliseconds hot_set_time) {
   const auto& touches = branch->touches_of_block;
   for (std::size_t block = 0; block < touches.size(); ++block) {
     if (touches[block] > 0) hot_blocks.push_back(block);
   }
   std::sort(hot_blocks.begin(), hot_blocks.end(),
             [&](std::size_t left, std::size_t right) { return touches[left] < touches[right]; });
-  hot_set_is_small_ = hot_blocks.size() <= few_blocks;
+  if (hot_blocks.size() <= few_blocks) faults_count_from_ = begin + hot_set_time;
 }
 
 result<void> copy_job::look_for_holes() {

@@ -89,8 +89,9 @@ struct copy_job {
     branch->settled_pages.store(settled, std::memory_order_relaxed);
   }
 
-  // What the guest wrote to during the pre-arm goes first: once copied it costs the guest no captures any more.
-  void put_hot_blocks_first();
+  // What the guest wrote to during the pre-arm goes first: once copied it costs the guest no captures any more. If
+  // these are a few blocks, the faults of the first `hot_set_time` don't make the copy hurry.
+  void put_hot_blocks_first(std::chrono::milliseconds hot_set_time);
   // Finds out whether RAM has holes at all. Errors: io.
   result<void> look_for_holes();
   // `page`, or the next one that is no hole; the number of pages if there is none. Errors: io.
@@ -108,7 +109,7 @@ struct copy_job {
   // A guest that has more than one capturing fault a block (0.5 ms or so) raises it.
   static constexpr std::uint64_t pressure_to_hurry = 64, most_pressure = 128;
 
-  bool hot_set_is_small_ = true;
+  engine_clock::time_point faults_count_from_;
   std::uint64_t faults_seen_ = 0;                                // capturing ones
   std::uint64_t pressure_ = 0;                                   // one more with each of them, one less with each block
   std::size_t known_block_ = static_cast<std::size_t>(-1);       // the one that the next is about

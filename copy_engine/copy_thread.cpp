@@ -51,12 +51,11 @@ void advance(write_operation& operation, std::uint64_t written) {
 
 }  // namespace
 
-result<std::unique_ptr<copy_thread>> copy_thread::start(fault_thread& faults, engine_counters& counters,
-                                                        rate_limit& host_limit, std::uint64_t branch_bytes_per_second) {
+result<std::unique_ptr<copy_thread>> copy_thread::start(const copy_engine_options& options, fault_thread& faults,
+                                                        engine_counters& counters, rate_limit& host_limit) {
   auto wakeup = task_queue::make_eventfd();
   if (!wakeup) return std::move(wakeup).error();
-  std::unique_ptr<copy_thread> made(
-      new copy_thread(std::move(*wakeup), faults, counters, host_limit, branch_bytes_per_second));
+  std::unique_ptr<copy_thread> made(new copy_thread(std::move(*wakeup), options, faults, counters, host_limit));
   COPPICE_TRY(made->set_up_ring());
   made->thread_ = std::thread([raw = made.get()] { raw->run(); });
   return made;
@@ -117,7 +116,7 @@ void copy_thread::begin(std::shared_ptr<epoch> branch, unique_fd image, copy_ses
   // Write past the page cache where the file system can: guest RAM goes to the disk without another copy.
   job->is_direct = set_direct(job->image.get(), true);
   job->submission_may_block = is_on_fuse(job->image.get());
-  job->put_hot_blocks_first();
+  job->put_hot_blocks_first(hot_set_time_);
   jobs_.push_back(job);
   if (auto looked = job->look_for_holes(); !looked) fail(*job, std::move(looked).error());
 }

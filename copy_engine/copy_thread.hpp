@@ -23,8 +23,8 @@ namespace coppice {
 class copy_thread {
  public:
   // What is referred to outlives the thread. Errors: unsupported (no io_uring), io.
-  static result<std::unique_ptr<copy_thread>> start(fault_thread& faults, engine_counters& counters,
-                                                    rate_limit& host_limit, std::uint64_t branch_bytes_per_second);
+  static result<std::unique_ptr<copy_thread>> start(const copy_engine_options& options, fault_thread& faults,
+                                                    engine_counters& counters, rate_limit& host_limit);
   ~copy_thread();  // REQUIRES: no job is left
 
   void post(task_queue::task work) { tasks_.post(std::move(work)); }
@@ -40,13 +40,14 @@ class copy_thread {
   void set_branch_rate(std::uint64_t bytes_per_second);
 
  private:
-  copy_thread(unique_fd wakeup, fault_thread& faults, engine_counters& counters, rate_limit& host_limit,
-              std::uint64_t branch_bytes_per_second)
+  copy_thread(unique_fd wakeup, const copy_engine_options& options, fault_thread& faults, engine_counters& counters,
+              rate_limit& host_limit)
       : tasks_(std::move(wakeup)),
         faults_(faults),
         counters_(counters),
         host_limit_(host_limit),
-        branch_bytes_per_second_(branch_bytes_per_second) {}
+        hot_set_time_(options.hot_set_time),
+        branch_bytes_per_second_(options.rates.branch_bytes_per_second) {}
 
   result<void> set_up_ring();
   void run();
@@ -86,6 +87,7 @@ class copy_thread {
   fault_thread& faults_;
   engine_counters& counters_;
   rate_limit& host_limit_;
+  const std::chrono::milliseconds hot_set_time_;
   std::uint64_t branch_bytes_per_second_;
   io_uring ring_{};
   std::list<std::shared_ptr<copy_job>> jobs_;

@@ -22,7 +22,7 @@ class copy_job_test : public testing::Test {
   }
   void let_prearm_touch(std::size_t count) {
     for (std::size_t block = 0; block < count; ++block) branch->touches_of_block[block] = 1;
-    job->put_hot_blocks_first();
+    job->put_hot_blocks_first(milliseconds(20));
   }
   bool hurries_after(std::uint64_t faults, milliseconds since_begin) {
     branch->capturing_faults += faults;

@@ -29,7 +29,8 @@ cpu_set_t cpus_of(const std::string& thread) {
 
 class save_ahead_test : public copy_engine_test {
  protected:
-  void start_with_written_ram(const copy_engine_options& options) {
+  void start_with_written_ram(copy_engine_options options) {
+    options.hot_set_time = {};
     START_OR_SKIP({.pages = pages, .busy = busy}, options);
     while (vm->steps() < 20 * busy) ASSERT_TRUE(vm->runs());  // every busy page is written
     // All others hold something, in words that no writer uses.
