@@ -4,12 +4,14 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 #include <fstream>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 
 namespace coppice {
 namespace {
@@ -18,8 +20,6 @@ namespace fs = std::filesystem;
 using std::chrono::milliseconds;
 
 constexpr int copy_nice = 5;
-constexpr milliseconds window{100};
-constexpr milliseconds too_little_to_judge_by{5};
 
 const fs::path own_threads = "/proc/self/task";
 
@@ -65,10 +65,14 @@ std::map<pid_t, run_time> run_times() {
 
 }  // namespace
 
-bool should_give_way(bool now, const run_time& had) noexcept {
-  const auto wanted = had.on_cpu + had.waited;
-  if (wanted < too_little_to_judge_by) return now;
-  return now ? had.on_cpu * 4 >= wanted : had.on_cpu * 4 > wanted * 3;
+bool should_give_way(bool now, const run_time& own, const run_time& workers,
+                     std::chrono::nanoseconds elapsed) noexcept {
+  const auto wanted = [elapsed](const run_time& had) { return std::min(had.on_cpu + had.waited, elapsed); };
+  const auto hardly_needs_one = [&](const run_time& had) { return wanted(had) * 8 < elapsed; };
+  const auto starves = [&](const run_time& had) { return !hardly_needs_one(had) && had.on_cpu * 16 < wanted(had); };
+  if (now) return !starves(own) && !starves(workers);
+  const run_time all{own.on_cpu + workers.on_cpu, own.waited + workers.waited};
+  return hardly_needs_one(all) || all.on_cpu * 4 > wanted(all) * 3;
 }
 
 copy_priority::copy_priority()
@@ -79,16 +83,17 @@ copy_priority::copy_priority()
 }
 
 void copy_priority::reconsider(clock::time_point now) {
-  if (!may_change_ || hurries_ || now < next_look_) return;
-  next_look_ = now + window;
+  if (!may_change_ || now < last_look_ + look_every) return;
   auto all = run_times();
-  run_time had;
+  run_time own, workers;
   for (const auto& [thread, total] : all) {
+    run_time& had = thread == ::gettid() ? own : workers;
     had.on_cpu += total.on_cpu - seen_[thread].on_cpu;
     had.waited += total.waited - seen_[thread].waited;
   }
   seen_ = std::move(all);
-  if (should_give_way(gives_way_, had) != gives_way_) give_way(!gives_way_);
+  const auto elapsed = now - std::exchange(last_look_, now);
+  give_way(should_give_way(gives_way_, own, workers, elapsed));
 }
 
 void copy_priority::hurry(bool wanted) {
@@ -96,10 +101,12 @@ void copy_priority::hurry(bool wanted) {
   set_policy(0, wanted ? SCHED_BATCH : gives_way_ ? SCHED_IDLE : SCHED_OTHER);
 }
 
-// Workers that begin later have the policy of the thread that needs them.
+// Workers that begin later have the policy of the thread that needs them, until it looks again.
 void copy_priority::give_way(bool wanted) {
   gives_way_ = wanted;
-  for (const auto& [thread, total] : seen_) set_policy(thread, wanted ? SCHED_IDLE : SCHED_OTHER);
+  for (const auto& [thread, total] : seen_) {
+    if (!hurries_ || thread != ::gettid()) set_policy(thread, wanted ? SCHED_IDLE : SCHED_OTHER);
+  }
 }
 
 }  // namespace coppice

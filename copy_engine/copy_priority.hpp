@@ -19,9 +19,11 @@ struct run_time {
   std::chrono::nanoseconds waited{};
 };
 
-// Whether who now gives way, or now doesn't, should do so from here on, having had this: gives way until it gets less
-// than a quarter of the time that it could have used, then competes until it gets three quarters.
-bool should_give_way(bool now, const run_time& had) noexcept;
+// Whether a thread and its workers, who now give way, or now don't, should do so from here on, having had this in the
+// time `elapsed`. They give way until it or they get less than a sixteenth of what could have been used of one CPU,
+// then compete until they get three quarters of one together, or hardly need it (an eighth of the time). More than one
+// CPU never counts: threads that have one between them wait for each other.
+bool should_give_way(bool now, const run_time& own, const run_time& workers, std::chrono::nanoseconds elapsed) noexcept;
 
 // Of the calling thread and of io_uring's workers, which write for it. Not thread-safe: used by that thread only.
 class copy_priority {
@@ -32,10 +34,12 @@ class copy_priority {
   // kernel tells run times, else with SCHED_OTHER for good; both at nice 5.
   copy_priority();
 
-  // To be called often. Looks every 100 ms at what the threads had since, and changes their policy if need be.
+  // To be called at least this often while something is being written. Looks at what the threads had since it last did,
+  // and changes their policy if need be.
+  static constexpr std::chrono::milliseconds look_every{100};
   void reconsider(clock::time_point now);
 
-  // From here on the calling thread is in SCHED_BATCH, and nothing is reconsidered; with false as before again.
+  // From here on the calling thread is in SCHED_BATCH, whether or not its workers give way; with false as they are.
   void hurry(bool wanted);
 
   bool gives_way() const noexcept { return gives_way_; }
@@ -47,7 +51,7 @@ class copy_priority {
   bool may_change_ = false;
   bool gives_way_ = false;
   bool hurries_ = false;
-  clock::time_point next_look_{};
+  clock::time_point last_look_{};
   std::map<pid_t, run_time> seen_;
 };
 

@@ -4,10 +4,10 @@
 #include <sched.h>
 #include <sys/resource.h>
 
-#include <atomic>
 #include <functional>
 #include <thread>
-#include <vector>
+
+#include "tests/copy_engine/busy_cpus.hpp"
 
 namespace coppice {
 namespace {
@@ -38,37 +38,34 @@ TEST(copy_priority_test, it_gives_way_and_keeps_its_nice_value) {
   });
 }
 
-TEST(copy_priority_test, who_gets_less_than_a_quarter_competes_until_three_quarters_are_there) {
-  EXPECT_TRUE(should_give_way(true, {milliseconds(25), milliseconds(75)}));
-  EXPECT_FALSE(should_give_way(true, {milliseconds(24), milliseconds(76)}));
-  EXPECT_FALSE(should_give_way(false, {milliseconds(75), milliseconds(25)}));
-  EXPECT_TRUE(should_give_way(false, {milliseconds(76), milliseconds(24)}));
+constexpr milliseconds window{100};
+constexpr run_time nothing{};
+
+TEST(copy_priority_test, who_gets_less_than_a_sixteenth_competes_until_three_quarters_are_there) {
+  EXPECT_TRUE(should_give_way(true, {milliseconds(5), milliseconds(75)}, nothing, window));
+  EXPECT_FALSE(should_give_way(true, {milliseconds(4), milliseconds(76)}, nothing, window));
+  EXPECT_FALSE(should_give_way(false, {milliseconds(60), milliseconds(20)}, nothing, window));
+  EXPECT_TRUE(should_give_way(false, {milliseconds(61), milliseconds(19)}, nothing, window));
 }
 
-TEST(copy_priority_test, what_is_too_short_to_judge_by_changes_nothing) {
-  EXPECT_TRUE(should_give_way(true, {milliseconds(0), milliseconds(4)}));
-  EXPECT_FALSE(should_give_way(false, {milliseconds(4), milliseconds(0)}));
+TEST(copy_priority_test, its_workers_may_starve_alone) {
+  const run_time own{milliseconds(70), milliseconds(10)};
+  EXPECT_TRUE(should_give_way(true, own, {milliseconds(5), milliseconds(75)}, window));
+  EXPECT_FALSE(should_give_way(true, own, {milliseconds(4), milliseconds(76)}, window));
 }
 
-// Threads that compute, two a CPU, until this goes.
-class busy_cpus {
- public:
-  busy_cpus() {
-    for (unsigned i = 0; i < 2 * std::thread::hardware_concurrency(); ++i)
-      threads_.emplace_back([this] {
-        while (!stop_.load(std::memory_order_relaxed)) {
-        }
-      });
-  }
-  ~busy_cpus() {
-    stop_ = true;
-    for (std::thread& thread : threads_) thread.join();
-  }
+TEST(copy_priority_test, threads_that_wait_for_each_other_do_not_starve) {
+  EXPECT_TRUE(should_give_way(true, nothing, {milliseconds(7), milliseconds(293)}, window));
+  EXPECT_FALSE(should_give_way(true, nothing, {milliseconds(6), milliseconds(294)}, window));
+  EXPECT_TRUE(
+      should_give_way(false, {milliseconds(50), milliseconds(50)}, {milliseconds(26), milliseconds(74)}, window));
+}
 
- private:
-  std::atomic<bool> stop_ = false;
-  std::vector<std::thread> threads_;
-};
+TEST(copy_priority_test, who_hardly_needs_a_cpu_gives_way) {
+  EXPECT_TRUE(should_give_way(true, {milliseconds(0), milliseconds(12)}, nothing, window));
+  EXPECT_TRUE(should_give_way(false, {milliseconds(6), milliseconds(6)}, nothing, window));
+  EXPECT_FALSE(should_give_way(false, {milliseconds(6), milliseconds(7)}, nothing, window));
+}
 
 TEST(copy_priority_test, where_all_cpus_are_busy_it_does_not_starve) {
   NEEDS_THE_RIGHT_TO_LEAVE_SCHED_IDLE;
@@ -81,6 +78,11 @@ TEST(copy_priority_test, where_all_cpus_are_busy_it_does_not_starve) {
       priority.reconsider(std::chrono::steady_clock::now());
     }
     EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+    priority.hurry(true);
+    priority.reconsider(std::chrono::steady_clock::now() + seconds(1));
+    EXPECT_EQ(::sched_getscheduler(0), SCHED_BATCH);
+    priority.hurry(false);
+    EXPECT_NE(::sched_getscheduler(0), SCHED_BATCH);
   });
 }
 

@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "tests/copy_engine/busy_cpus.hpp"
 #include "tests/copy_engine/engine_fixture.hpp"
 
 namespace coppice {
@@ -108,6 +109,16 @@ TEST_F(save_ahead_test, a_guest_that_does_not_write_is_copied_from_its_ram) {
   expect_perfect(made);
   EXPECT_EQ(engine->stats().saved_ahead_pages, 0U);
   vm->resume();
+}
+
+TEST_F(save_ahead_test, where_all_cpus_are_busy_what_is_saved_is_written) {
+  start_with_written_ram({.rates = {.branch_bytes_per_second = 1}});
+  if (IsSkipped() || HasFatalFailure()) return;
+  auto made = branch_of_running_guest();
+  ASSERT_TRUE(all_is_freed());
+  const busy_cpus others;
+  engine->set_rates({});
+  expect_perfect(made);
 }
 
 TEST_F(save_ahead_test, copy_and_fault_thread_run_apart_until_the_copy_catches_up) {
