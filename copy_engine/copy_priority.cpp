@@ -72,7 +72,7 @@ bool should_give_way(bool now, const run_time& own, const run_time& workers,
   const auto starves = [&](const run_time& had) { return !hardly_needs_one(had) && had.on_cpu * 16 < wanted(had); };
   if (now) return !starves(own) && !starves(workers);
   const run_time all{own.on_cpu + workers.on_cpu, own.waited + workers.waited};
-  return hardly_needs_one(all) || all.on_cpu * 4 > wanted(all) * 3;
+  return !hardly_needs_one(all) && all.on_cpu * 4 > wanted(all) * 3;
 }
 
 copy_priority::copy_priority()

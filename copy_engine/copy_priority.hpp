@@ -21,8 +21,8 @@ struct run_time {
 
 // Whether a thread and its workers, who now give way, or now don't, should do so from here on, having had this in the
 // time `elapsed`. They give way until it or they get less than a sixteenth of what could have been used of one CPU,
-// then compete until they get three quarters of one together, or hardly need it (an eighth of the time). More than one
-// CPU never counts: threads that have one between them wait for each other.
+// then compete until they get three quarters of one together. More than one CPU never counts: threads that have one
+// between them wait for each other. A time in which they hardly needed one (less than an eighth of it) changes nothing.
 bool should_give_way(bool now, const run_time& own, const run_time& workers, std::chrono::nanoseconds elapsed) noexcept;
 
 // Of the calling thread and of io_uring's workers, which write for it. Not thread-safe: used by that thread only.

@@ -216,9 +216,12 @@ TEST_F(copy_engine_test, a_limit_of_the_host_starves_no_branch) {
   constexpr std::size_t pages = 8192;
   START_OR_SKIP({.pages = pages}, {.rates = {.host_bytes_per_second = 32 * mib}});
   while (vm->steps() < 12 * pages) ASSERT_TRUE(vm->runs());  // nearly every page is written
-  auto first = branch("first");
-  auto second = branch("second");
-  vm->pause();  // from here on no capture settles pages
+  auto first = prearmed_branch("first"), second = prearmed_branch("second");
+  vm->pause();  // until one is copied: captures would settle pages that no limit holds up
+  take_instant(first);
+  take_instant(second);
+  start_copy(first);
+  start_copy(second);
   ASSERT_EQ(first.outcome.wait_for(patience), std::future_status::ready);
   EXPECT_GE(second.session->progress().settled_pages, pages / 2) << "the second must have had its share";
   vm->resume();

@@ -61,10 +61,11 @@ TEST(copy_priority_test, threads_that_wait_for_each_other_do_not_starve) {
       should_give_way(false, {milliseconds(50), milliseconds(50)}, {milliseconds(26), milliseconds(74)}, window));
 }
 
-TEST(copy_priority_test, who_hardly_needs_a_cpu_gives_way) {
+TEST(copy_priority_test, a_time_in_which_hardly_a_cpu_was_needed_changes_nothing) {
   EXPECT_TRUE(should_give_way(true, {milliseconds(0), milliseconds(12)}, nothing, window));
-  EXPECT_TRUE(should_give_way(false, {milliseconds(6), milliseconds(6)}, nothing, window));
-  EXPECT_FALSE(should_give_way(false, {milliseconds(6), milliseconds(7)}, nothing, window));
+  EXPECT_FALSE(should_give_way(true, {milliseconds(0), milliseconds(13)}, nothing, window));
+  EXPECT_FALSE(should_give_way(false, {milliseconds(12), milliseconds(0)}, nothing, window));
+  EXPECT_TRUE(should_give_way(false, {milliseconds(13), milliseconds(0)}, nothing, window));
 }
 
 TEST(copy_priority_test, where_all_cpus_are_busy_it_does_not_starve) {
