@@ -34,9 +34,10 @@ class copy_priority {
   // kernel tells run times, else with SCHED_OTHER for good; both at nice 5.
   copy_priority();
 
-  // To be called at least this often while something is being written. Looks at what the threads had since it last did,
-  // and changes their policy if need be.
   static constexpr std::chrono::milliseconds look_every{100};
+
+  // To be called at least that often while something is being written. Looks, no more often, at what the threads had
+  // since it last did, and changes their policy if need be; in a hurry, the workers' only.
   void reconsider(clock::time_point now);
 
   // From here on the calling thread is in SCHED_BATCH, whether or not its workers give way; with false as they are.

@@ -17,7 +17,6 @@ namespace {
 constexpr std::uint64_t max_in_flight_bytes = 8 * mib;  // per job: keeps the disk busy, and the wait for an abort short
 constexpr std::size_t max_in_flight_writes = 64;        // per job
 constexpr unsigned ring_entries = 256;
-constexpr std::chrono::nanoseconds look_every = copy_priority::look_every;  // workers that write may be starving
 
 std::uint64_t size_of(const std::vector<iovec>& parts) {
   std::uint64_t size = 0;
@@ -89,9 +88,7 @@ void copy_thread::run() {
     close_finished_jobs();
     hurry_if_need_be(priority);
     faults_.notify_released();  // by a completion, or by what needed no write
-    wait_for_events(stopping_       ? std::chrono::nanoseconds(0)
-                    : jobs_.empty() ? more_in
-                                    : std::min(more_in.value_or(look_every), look_every));
+    wait_for_events(stopping_ ? std::chrono::nanoseconds(0) : more_in);
     io_uring_cqe* completion = nullptr;
     while (::io_uring_peek_cqe(&ring_, &completion) == 0) handle(completion);
   }
@@ -153,6 +150,7 @@ std::optional<std::chrono::nanoseconds> copy_thread::time_to_write(copy_job& job
 
 std::optional<std::chrono::nanoseconds> copy_thread::pump() {
   std::optional<std::chrono::nanoseconds> more_in;
+  if (!jobs_.empty()) more_in = copy_priority::look_every;  // workers that write may be starving
   auto next = jobs_.begin();
   for (std::size_t left = jobs_.size(); left > 0; --left) {
     const auto at = next++;

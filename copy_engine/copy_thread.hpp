@@ -51,8 +51,8 @@ class copy_thread {
 
   result<void> set_up_ring();
   void run();
-  // Gives every job one window's work. How long until there is more to do: zero, or what the limits say; nothing if
-  // only a completion or a task can bring more.
+  // Gives every job one window's work. How long until there is more to do: zero, what the limits say, or the priority's
+  // next look; nothing if only a task can bring more.
   std::optional<std::chrono::nanoseconds> pump();
   // Until the next bulk write of the job, as the limits say; nullopt: there is none, or not before a completion.
   std::optional<std::chrono::nanoseconds> time_to_write(copy_job& job) const;

@@ -1,10 +1,14 @@
 #include "copy_engine/copy_priority.hpp"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <functional>
+#include <string>
 #include <thread>
 
 #include "tests/copy_engine/busy_cpus.hpp"
@@ -84,6 +88,33 @@ TEST(copy_priority_test, where_all_cpus_are_busy_it_does_not_starve) {
     EXPECT_EQ(::sched_getscheduler(0), SCHED_BATCH);
     priority.hurry(false);
     EXPECT_NE(::sched_getscheduler(0), SCHED_BATCH);
+  });
+}
+
+// A worker is known by its name, so one is made that computes all the time.
+TEST(copy_priority_test, while_it_hurries_its_workers_do_not_starve) {
+  NEEDS_THE_RIGHT_TO_LEAVE_SCHED_IDLE;
+  const busy_cpus others;
+  in_thread([] {
+    copy_priority priority;
+    std::atomic<pid_t> worker = 0;
+    std::atomic<bool> stop = false;
+    std::thread working([&, name = "iou-wrk-" + std::to_string(::gettid())] {
+      ::pthread_setname_np(::pthread_self(), name.c_str());
+      worker = ::gettid();
+      while (!stop.load(std::memory_order_relaxed)) {
+      }
+    });
+    priority.hurry(true);
+    const auto give_up_at = std::chrono::steady_clock::now() + seconds(60);
+    while (priority.gives_way() && std::chrono::steady_clock::now() < give_up_at) {
+      priority.reconsider(std::chrono::steady_clock::now());
+    }
+    EXPECT_FALSE(priority.gives_way());
+    EXPECT_EQ(::sched_getscheduler(worker), SCHED_OTHER);
+    EXPECT_EQ(::sched_getscheduler(0), SCHED_BATCH);
+    stop = true;
+    working.join();
   });
 }
 
