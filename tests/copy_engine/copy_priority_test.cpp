@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <functional>
+#include <future>
 #include <string>
 #include <thread>
 
@@ -97,15 +98,17 @@ TEST(copy_priority_test, while_it_hurries_its_workers_do_not_starve) {
   const busy_cpus others;
   in_thread([] {
     copy_priority priority;
-    std::atomic<pid_t> worker = 0;
+    std::promise<pid_t> ready;
     std::atomic<bool> stop = false;
     std::thread working([&, name = "iou-wrk-" + std::to_string(::gettid())] {
       ::pthread_setname_np(::pthread_self(), name.c_str());
-      worker = ::gettid();
+      ready.set_value(::gettid());
       while (!stop.load(std::memory_order_relaxed)) {
       }
     });
     priority.hurry(true);
+    ::setpriority(PRIO_PROCESS, 0, -15);  // it is not the one that starves
+    const pid_t worker = ready.get_future().get();
     const auto give_up_at = std::chrono::steady_clock::now() + seconds(60);
     while (priority.gives_way() && std::chrono::steady_clock::now() < give_up_at) {
       priority.reconsider(std::chrono::steady_clock::now());
