@@ -120,7 +120,9 @@ finding check_root(const doctor_options& options) {
   const std::string found = where + ", " + file_system_name(magic) + ", " + format_bytes(free) + " free";
   if (free < least_disk) return failed(found, "free space: an image may need as much as its VM has RAM");
   if (magic == TMPFS_MAGIC)
-    return warning(found, "use a disk: on tmpfs snapshots cost memory and are lost at a reboot");
+    return warning(found,
+                   "use a disk: on tmpfs snapshots cost memory and are lost at a reboot; if it must be one, mount it "
+                   "with huge=always, which speeds copies up");
   const auto direct = write_directly(folder);
   if (!direct.ok())
     return warning(found + "; " + direct.error().message(), "use ext4 or xfs: else copies go by way of the page cache");

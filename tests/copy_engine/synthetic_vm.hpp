@@ -59,6 +59,7 @@ struct synthetic_shape {
   std::size_t split = 0;  // RAM is cut in two regions at this page, unless it is 0
   std::size_t busy = 0;   // the guest writes to the last so many pages only; 0: to all
   std::size_t writers = 1;
+  bool sequential = false;  // each writer goes through its pages in their order; else all over them
 };
 
 // A fixed pseudo-random sequence over `pages`, another one for each writer.
@@ -75,7 +76,10 @@ class synthetic_vm {
   // Forks; the guest is paused. REQUIRES: this process has no other threads (ThreadSanitizer lets the child of one that
   // has start none).
   explicit synthetic_vm(const synthetic_shape& shape)
-      : pages_(shape.pages), busy_(shape.busy != 0 ? shape.busy : shape.pages), writers_(shape.writers) {
+      : pages_(shape.pages),
+        busy_(shape.busy != 0 ? shape.busy : shape.pages),
+        writers_(shape.writers),
+        sequential_(shape.sequential) {
     EXPECT_LE(writers_, most_writers);
     memory_ = std::make_shared<guest_memory>(*guest_memory::create("synthetic", pages_ * page_size));
     void* shared =
@@ -190,7 +194,7 @@ class synthetic_vm {
   std::span<synthetic_writer> writers() const { return {control_->writers, writers_}; }
 
   std::size_t page_written_at(std::uint64_t step, std::size_t writer) const {
-    return pages_ - busy_ + page_of_step(step, busy_, writer);
+    return pages_ - busy_ + (sequential_ ? step % busy_ : page_of_step(step, busy_, writer));
   }
 
   // What the writer has last written to each page when it has done `step` steps.
@@ -288,6 +292,7 @@ class synthetic_vm {
   }
 
   std::size_t pages_, busy_, writers_;
+  bool sequential_;
   std::shared_ptr<guest_memory> memory_;
   synthetic_control* control_ = nullptr;
   pid_t child_ = -1;
