@@ -33,7 +33,7 @@ class save_ahead_test : public copy_engine_test {
   void start_with_written_ram(copy_engine_options options, const synthetic_shape& shape = {.pages = pages}) {
     options.hot_set_time = {};
     START_OR_SKIP(shape, options);
-    // In words that no writer uses.
+    // No page is all zero: each holds something in a word that no writer uses.
     for (std::size_t page = 0; page < pages; ++page) {
       vm->memory()->data()[page * page_size + page_size / 2] = std::byte{1};
     }
