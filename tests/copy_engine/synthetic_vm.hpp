@@ -45,8 +45,9 @@ inline constexpr std::size_t most_writers = 128;
 
 // What the processes share beside RAM. Writers pause between two steps when told to.
 struct synthetic_control {
-  std::atomic<std::uint32_t> asked;     // the latest pause that was asked for: they are numbered
-  std::atomic<std::uint32_t> released;  // the pause that is over
+  std::atomic<std::uint32_t> asked;      // the latest pause that was asked for: they are numbered
+  std::atomic<std::uint32_t> released;   // the pause that is over
+  std::atomic<std::uint64_t> ask_after;  // the step after which a writer asks for a pause itself
   synthetic_writer writers[most_writers];
 };
 
@@ -125,15 +126,13 @@ class synthetic_vm {
     return std::accumulate(now.begin(), now.end(), std::uint64_t{0});
   }
 
-  void pause() {
-    const std::uint32_t number = ++control_->asked;
-    const auto deadline = std::chrono::steady_clock::now() + progress_deadline;
-    for (const synthetic_writer& writer : writers()) {
-      while (writer.paused.load() != number) {
-        ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "the guest does not pause: is it stuck in a fault?";
-        ::sched_yield();
-      }
-    }
+  void pause() { wait_for_pause(++control_->asked); }
+  // Lets the guest do so many steps and no more, whoever has the CPUs. REQUIRES: it is paused, and has one writer.
+  void run_for(std::uint64_t steps) {
+    control_->ask_after = this->steps() + steps;
+    const std::uint32_t number = control_->asked.load() + 1;
+    resume();
+    wait_for_pause(number);
   }
   void resume() {
     control_->released.store(control_->asked.load());
@@ -191,6 +190,16 @@ class synthetic_vm {
   static constexpr auto progress_deadline = std::chrono::seconds(60);
   static constexpr std::size_t page_words = page_size / sizeof(std::uint64_t);
 
+  void wait_for_pause(std::uint32_t number) const {
+    const auto deadline = std::chrono::steady_clock::now() + progress_deadline;
+    for (const synthetic_writer& writer : writers()) {
+      while (writer.paused.load() != number) {
+        ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "the guest does not pause: is it stuck in a fault?";
+        ::sched_yield();
+      }
+    }
+  }
+
   std::span<synthetic_writer> writers() const { return {control_->writers, writers_}; }
 
   std::size_t page_written_at(std::uint64_t step, std::size_t writer) const {
@@ -234,6 +243,7 @@ class synthetic_vm {
       const auto gap = std::chrono::nanoseconds(now - std::exchange(before, now)).count();
       if (gap > self.longest_gap.load(std::memory_order_relaxed)) self.longest_gap.store(gap);
       self.steps.store(step);
+      if (step == control_->ask_after.load(std::memory_order_relaxed)) ++control_->asked;
     }
   }
 
