@@ -348,7 +348,9 @@ void copy_thread::operation_done(write_operation& operation) {
   counters_.bulk_pages.fetch_add(settled, std::memory_order_relaxed);
   const std::size_t before = job.settled;
   job.settle_pages(settled);
-  if (before / slice_pages != job.settled / slice_pages) faults_.notify_settled();
+  // After the last page of RAM is claimed, each write from there may be what a slice waits for.
+  const bool may_be_last = !ended.saved && settled > 0 && job.bulk_complete();
+  if (before / slice_pages != job.settled / slice_pages || may_be_last) faults_.notify_settled();
   if (!ended.overwrites.empty()) write_captures(job, ended.overwrites);
 }
 
