@@ -11,7 +11,8 @@
 
 namespace coppice {
 
-patient_log_sink::patient_log_sink(int fd) : fd_(fd), writer_([this] { run(); }) {
+patient_log_sink::patient_log_sink(int fd, std::chrono::milliseconds last_words)
+    : fd_(fd), last_words_(last_words), writer_([this] { run(); }) {
   ::pthread_setname_np(writer_.native_handle(), "log");
 }
 
@@ -19,7 +20,7 @@ patient_log_sink::~patient_log_sink() {
   {
     const std::lock_guard lock(queue_mutex_);
     stopping_ = true;
-    give_up_ = std::chrono::steady_clock::now() + last_words;
+    give_up_ = std::chrono::steady_clock::now() + last_words_;
   }
   changed_.notify_all();
   writer_.join();
@@ -39,7 +40,7 @@ void patient_log_sink::sink_it_(const spdlog::details::log_msg& line) {
 
 void patient_log_sink::flush_() {
   std::unique_lock lock(queue_mutex_);
-  changed_.wait_for(lock, last_words, [this] { return lines_.empty() && !writing_; });
+  changed_.wait_for(lock, last_words_, [this] { return lines_.empty() && !writing_; });
 }
 
 void patient_log_sink::run() {

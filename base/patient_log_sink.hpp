@@ -18,11 +18,11 @@ namespace coppice {
 // a line says how many were, once there is room. Thread-safe, as every sink.
 class patient_log_sink final : public spdlog::sinks::base_sink<std::mutex> {
  public:
-  explicit patient_log_sink(int fd);  // borrowed
-  ~patient_log_sink() override;       // writes what it can within `last_words`
+  // `fd` is borrowed.
+  explicit patient_log_sink(int fd, std::chrono::milliseconds last_words = std::chrono::milliseconds(500));
+  ~patient_log_sink() override;  // writes what it can within `last_words`
 
   static constexpr std::size_t most_lines = 10'000;
-  static constexpr std::chrono::milliseconds last_words{500};
 
  protected:
   void sink_it_(const spdlog::details::log_msg& line) override;
@@ -33,6 +33,7 @@ class patient_log_sink final : public spdlog::sinks::base_sink<std::mutex> {
   bool write_out(std::string_view text);
 
   const int fd_;
+  const std::chrono::milliseconds last_words_;
   std::mutex queue_mutex_;  // base_sink's own is held while sink_it_ and flush_ run
   std::condition_variable changed_;
   std::deque<std::string> lines_;

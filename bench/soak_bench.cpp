@@ -142,10 +142,14 @@ result<std::uint64_t> soak_bench::gaps_of_guests() const {
   for (const std::string& id : sandboxes_) {
     const std::string path = "/v1/sandboxes/" + path_segment(id) + "/journal";
     const auto before = daemon_.client().get(path);
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
-    const auto after = daemon_.client().get(path);
-    if (!before || !after) return before ? after.error() : before.error();
-    if ((*after)["steps"] <= (*before)["steps"]) return error{errc::internal, 0, "guest " + id + " stands still"};
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    auto after = before;
+    while (before && after && (*after)["steps"] <= (*before)["steps"]) {
+      if (std::chrono::steady_clock::now() > deadline) return error{errc::internal, 0, "guest " + id + " stands still"};
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      after = daemon_.client().get(path);
+    }
+    if (!after) return after.error();
     gaps += after->value("gaps", std::uint64_t{0});
   }
   return gaps;

@@ -54,8 +54,19 @@ class service_notifier::messenger {
     socket_ = unique_fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   }
 
-  // Doesn't block.
-  void send(std::string_view text) const {
+  // Neither blocks. Nothing follows the last message.
+  void send(std::string_view text) {
+    const std::lock_guard lock(mutex_);
+    send_locked(text);
+  }
+  void send_last(std::string_view text) {
+    const std::lock_guard lock(mutex_);
+    send_locked(text);
+    socket_.reset();
+  }
+
+ private:
+  void send_locked(std::string_view text) const {
     if (!socket_) return;
     // SAFETY: the socket calls take any address as a sockaddr (unix(7)).
     const auto* address = reinterpret_cast<const sockaddr*>(&address_);
@@ -63,14 +74,14 @@ class service_notifier::messenger {
     if (sent < 0) spdlog::warn("the service manager can't be told '{}': {}", text, std::strerror(errno));
   }
 
- private:
+  std::mutex mutex_;
   sockaddr_un address_{};
   socklen_t length_ = 0;
   unique_fd socket_;
 };
 
 service_notifier::service_notifier(const service_environment& environment)
-    : messenger_(std::make_shared<const messenger>(environment.socket)) {
+    : messenger_(std::make_shared<messenger>(environment.socket)) {
   if (!environment.socket.empty()) watchdog_ = environment.watchdog;
 }
 
@@ -86,7 +97,7 @@ void service_notifier::ready(std::string_view status, control_plane& plane, api_
 
 void service_notifier::stopping() {
   end_heartbeats();
-  messenger_->send("STOPPING=1");
+  messenger_->send_last("STOPPING=1");
 }
 
 // The API's thread first: its server is not called from an answer, that may come after its end.

@@ -48,7 +48,7 @@ class service_notifier {
   void beat(std::chrono::microseconds interval, control_plane& plane, api_server& api);
   void end_heartbeats();
 
-  std::shared_ptr<const messenger> messenger_;  // shared with answers that are still due
+  std::shared_ptr<messenger> messenger_;  // shared with answers that are still due
   std::optional<std::chrono::microseconds> watchdog_;
   std::mutex mutex_;
   std::condition_variable ended_;

@@ -9,6 +9,7 @@
 namespace coppice {
 namespace {
 
+using namespace std::chrono_literals;
 using testing::EndsWith;
 using testing::HasSubstr;
 using testing::StartsWith;
@@ -20,10 +21,10 @@ class patient_log_sink_test : public testing::Test {
     EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
     read_end_ = unique_fd(ends[0]);
     write_end_ = unique_fd(ends[1]);
-    open_log();
+    open_log(60s);
   }
-  void open_log() {
-    log_ = std::make_unique<spdlog::logger>("test", std::make_shared<patient_log_sink>(write_end_.get()));
+  void open_log(std::chrono::milliseconds last_words) {
+    log_ = std::make_unique<spdlog::logger>("test", std::make_shared<patient_log_sink>(write_end_.get(), last_words));
     log_->set_pattern("%v");
   }
   // What is in the pipe until its other end is closed.
@@ -77,6 +78,7 @@ TEST_F(patient_log_sink_test, nobody_waits_for_a_reader_that_stopped_and_the_log
 }
 
 TEST_F(patient_log_sink_test, its_end_does_not_wait_for_a_reader_for_long) {
+  open_log(500ms);
   for (int i = 0; i < 1000; ++i) log_->info("{}", std::string(1000, 'x'));
   log_.reset();  // hangs here if the end can wait for ever
   write_end_.reset();

@@ -214,7 +214,7 @@ TEST_F(copy_engine_test, a_limit_of_the_host_is_shared_by_all_branches) {
 
 TEST_F(copy_engine_test, a_limit_of_the_host_starves_no_branch) {
   constexpr std::size_t pages = 8192;
-  START_OR_SKIP({.pages = pages}, {.rates = {.host_bytes_per_second = 32 * mib}});
+  START_OR_SKIP({.pages = pages}, {.rates = {.host_bytes_per_second = 1}});
   while (vm->steps() < 12 * pages) ASSERT_TRUE(vm->runs());  // nearly every page is written
   auto first = prearmed_branch("first"), second = prearmed_branch("second");
   vm->pause();  // until one is copied: captures would settle pages that no limit holds up
@@ -222,6 +222,7 @@ TEST_F(copy_engine_test, a_limit_of_the_host_starves_no_branch) {
   take_instant(second);
   start_copy(first);
   start_copy(second);
+  engine->set_rates({.host_bytes_per_second = 32 * mib});  // both begin
   ASSERT_EQ(first.outcome.wait_for(patience), std::future_status::ready);
   EXPECT_GE(second.session->progress().settled_pages, pages / 2) << "the second must have had its share";
   vm->resume();

@@ -60,6 +60,7 @@ TEST_F(stress_test, what_is_saved_ahead_of_a_slow_disk_is_of_its_instant) {
   hammer({.copy_threads = 2,
           .bounce_bytes = 64 * mib,
           .rates = {.branch_bytes_per_second = 16 * mib},
+          .longest_deferral = patience,
           .hot_set_time = {}});
   if (IsSkipped() || HasFatalFailure()) return;
   EXPECT_GT(engine->stats().saved_ahead_pages, 0U);

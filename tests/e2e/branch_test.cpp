@@ -53,7 +53,7 @@ class branch_e2e : public ::testing::TestWithParam<vmm_choice> {
   }
 
   nlohmann::json branch(const std::string& sandbox, const std::string& tag, const std::string& mode) {
-    auto made = daemon_->api().post("/v1/sandboxes/" + sandbox + "/branch", {{"tag", tag}, {"mode", mode}});
+    auto made = daemon_->branch(sandbox, {{"tag", tag}, {"mode", mode}});
     EXPECT_TRUE(made) << made.error().message();
     return made ? *made : nlohmann::json();
   }

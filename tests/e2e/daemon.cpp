@@ -127,6 +127,18 @@ std::string daemon::start_parent(const std::string& memory, const std::string& b
   return made ? made->at(0).at("id").get<std::string>() : "";
 }
 
+result<nlohmann::json> daemon::branch(const std::string& sandbox, const nlohmann::json& body) const {
+  const auto deadline = clock::now() + patience;
+  for (;;) {
+    auto made = api().post("/v1/sandboxes/" + sandbox + "/branch", body);
+    if (made || clock::now() > deadline) return made;
+    const std::string reason = made.error().message();
+    if (reason.find("missed its deadline") == std::string::npos && reason.find("is stuck") == std::string::npos)
+      return made;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+}
+
 bool daemon::advances(const std::string& sandbox, std::uint64_t steps) const {
   const auto deadline = clock::now() + patience;
   std::optional<std::uint64_t> first;

@@ -73,6 +73,9 @@ class daemon {
 
   // A base snapshot of the journal guest, and one sandbox started from it, writing. Its id; empty if that failed.
   std::string start_parent(const std::string& memory = "256M", const std::string& boot_args = "");
+  // A branch of the sandbox, asked for by `body`. Again, for `patience`, if a step missed its deadline, or the sandbox
+  // is stuck after one: where a CPU is taken away for 50 ms, that is no fault of ours.
+  result<nlohmann::json> branch(const std::string& sandbox, const nlohmann::json& body) const;
   // Waits until the sandbox's journal is at least `steps` steps further; false after `patience`.
   bool advances(const std::string& sandbox, std::uint64_t steps = 1000) const;
   // The gaps that the sandbox's guest found: instants at which its memory and registers disagreed.

@@ -72,7 +72,7 @@ TEST_F(jail_e2e, a_vmm_sees_its_own_files_and_no_others) {
   EXPECT_EQ(entries_of(root / daemon_->root().relative_path() / "snapshots"), std::vector<std::string>{"base"});
   EXPECT_FALSE(std::filesystem::exists(root / "etc/passwd"));
   // The one place to write: nothing can be made there, and what is linked there goes when it is written.
-  ASSERT_TRUE(daemon_->api().post("/v1/sandboxes/" + parent_ + "/branch", {{"tag", "full"}, {"mode", "full"}}));
+  ASSERT_TRUE(daemon_->branch(parent_, {{"tag", "full"}, {"mode", "full"}}));
   const auto outbox = daemon_->root() / "run" / ("jail-" + parent_);
   struct stat folder {};
   ASSERT_EQ(::stat((root / outbox.relative_path()).c_str(), &folder), 0);

@@ -92,7 +92,7 @@ TEST_F(lifecycle_e2e, branches_leave_no_memory_and_no_fd_behind) {
   const std::string parent = daemon.start_parent("64M");
   const auto round = [&](int number) {
     const std::string tag = "b" + std::to_string(number);
-    ASSERT_TRUE(daemon.api().post("/v1/sandboxes/" + parent + "/branch", {{"tag", tag}, {"mode", "live"}}));
+    ASSERT_TRUE(daemon.branch(parent, {{"tag", tag}, {"mode", "live"}}));
     ASSERT_TRUE(daemon.api().remove("/v1/snapshots/" + tag));
   };
   for (int i = 0; i < 10; ++i) round(i);

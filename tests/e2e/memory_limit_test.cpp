@@ -86,7 +86,7 @@ TEST_F(limited_e2e, a_child_runs_in_its_group_can_be_branched_and_the_group_goes
               HasSubstr(std::to_string(child.at("pid").get<int>()) + "\n"));
   EXPECT_GT(shared_memory_of(group), 4 * mib) << "its RAM counts";
   EXPECT_TRUE(daemon_->advances(child.at("id")));
-  const auto branch = api.post("/v1/sandboxes/" + child.at("id").get<std::string>() + "/branch", {{"tag", "b"}});
+  const auto branch = daemon_->branch(child.at("id"), {{"tag", "b"}});
   ASSERT_TRUE(branch) << branch.error().message();
   const auto verified = api.post("/v1/snapshots/b/verify", nlohmann::json::object());
   ASSERT_TRUE(verified) << verified.error().message();

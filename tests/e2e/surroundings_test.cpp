@@ -61,7 +61,7 @@ TEST_F(surroundings_e2e, without_kvm_the_journal_runs_on_threads_and_is_branched
   ASSERT_TRUE(daemon.up()) << daemon.process().output();
   const std::string parent = daemon.start_parent("64M");
   ASSERT_FALSE(parent.empty());
-  ASSERT_TRUE(daemon.api().post("/v1/sandboxes/" + parent + "/branch", {{"tag", "b1"}, {"mode", "live"}}));
+  ASSERT_TRUE(daemon.branch(parent, {{"tag", "b1"}, {"mode", "live"}}));
   expect_perfect(daemon, "b1");
   auto child = daemon.api().post("/v1/sandboxes", {{"snapshot_tag", "b1"}});
   ASSERT_TRUE(child) << child.error().message();
@@ -104,7 +104,7 @@ TEST_F(surroundings_e2e, an_image_that_was_cut_short_is_found_bad_and_the_daemon
   ASSERT_TRUE(daemon.up()) << daemon.process().output();
   const std::string parent = daemon.start_parent("64M");
   ASSERT_FALSE(parent.empty());
-  ASSERT_TRUE(daemon.api().post("/v1/sandboxes/" + parent + "/branch", {{"tag", "b1"}, {"mode", "live"}}));
+  ASSERT_TRUE(daemon.branch(parent, {{"tag", "b1"}, {"mode", "live"}}));
   const auto image = daemon.root() / "snapshots" / "b1" / "memory.bin";
   for (const std::uintmax_t size : {std::uintmax_t{40} << 20, std::uintmax_t{5000}, std::uintmax_t{0}}) {
     std::filesystem::resize_file(image, size);
@@ -116,7 +116,7 @@ TEST_F(surroundings_e2e, an_image_that_was_cut_short_is_found_bad_and_the_daemon
 }
 
 TEST_F(surroundings_e2e, branches_of_one_parent_overlap_and_each_is_of_its_instant) {
-  daemon daemon(coppice_vmm, {"--branch-copy-rate", "16M"});
+  daemon daemon(coppice_vmm, {"--branch-copy-rate", "4M"});
   ASSERT_TRUE(daemon.up()) << daemon.process().output();
   const std::string parent = daemon.start_parent("64M");
   ASSERT_FALSE(parent.empty());
@@ -161,7 +161,7 @@ TEST_F(surroundings_e2e, a_vmm_that_hangs_in_the_pause_fails_the_branch_and_is_r
   EXPECT_EQ(answer->status, 503U) << answer->body;
   EXPECT_NE(answer->body.find("step snapshot"), std::string::npos) << answer->body;
   EXPECT_TRUE(daemon.advances(parent)) << "the parent must run on";
-  auto again = daemon.api().post("/v1/sandboxes/" + parent + "/branch", {{"tag", "b1"}, {"mode", "live"}});
+  auto again = daemon.branch(parent, {{"tag", "b1"}, {"mode", "live"}});
   ASSERT_TRUE(again) << again.error().message();
   expect_perfect(daemon, "b1");
 }

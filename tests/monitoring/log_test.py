@@ -27,7 +27,7 @@ def log_of_two_branches(*options: str) -> list[str]:
         post("/v1/snapshots", {"tag": "base", "kernel": str(JOURNAL), "memory_mib": 64, "boot_time_ms": 200})
         sandbox = post("/v1/sandboxes", {"snapshot_tag": "base"})[0]["id"]
         for attempt in ("first", "second"):
-            try:  # in the mode that has no short deadline to miss
+            try:  # in the mode whose snapshot has no short deadline to miss
                 post(f"/v1/sandboxes/{sandbox}/branch", {"tag": "b1", "mode": "full"}, attempt)
             except urllib.error.HTTPError as failure:
                 assert failure.code == 409, failure

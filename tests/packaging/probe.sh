@@ -83,7 +83,7 @@ coppice --json doctor | grep -q 'coppiced .* answers at unix:/run/coppice/coppic
 
 : the watchdog ends a daemon that does not answer
 mkdir -p $drop_ins
-printf '[Service]\nWatchdogSec=2\n' > $drop_ins/watchdog.conf
+printf '[Service]\nWatchdogSec=6\n' > $drop_ins/watchdog.conf
 systemctl daemon-reload
 systemctl restart coppiced
 coppice sandbox create probe

@@ -44,28 +44,28 @@ struct fault_kind_test : vmm_test, ::testing::WithParamInterface<vmm_choice> {
 };
 
 TEST_P(fault_kind_test, delay_waits_then_does_it) {
-  const auto vm = running_with({"PATCH /vm#1:delay=700"});
+  const auto vm = running_with({"PATCH /vm#1:delay=3000"});
   if (!vm) return;
   const auto begin = clock::now();
   auto answer = pending_call(*vm, api_requests::pause());
   expect_advance(memory());  // the guest runs meanwhile
-  EXPECT_LT(clock::now() - begin, 700ms) << "this machine is too slow to tell";
+  EXPECT_LT(clock::now() - begin, 3s) << "this machine is too slow to tell";
   EXPECT_TRUE(answer.get());
-  EXPECT_GE(clock::now() - begin, 700ms);
+  EXPECT_GE(clock::now() - begin, 3s);
   EXPECT_TRUE(stands_still());
   vm->must(api_requests::resume());  // only the first call was struck
-  EXPECT_LT(clock::now() - begin, 1400ms);
+  EXPECT_LT(clock::now() - begin, 6s);
 }
 
 TEST_P(fault_kind_test, delay_after_does_it_then_waits_before_it_answers) {
-  const auto vm = running_with({"PATCH /vm#1:delay-after=700"});
+  const auto vm = running_with({"PATCH /vm#1:delay-after=3000"});
   if (!vm) return;
   const auto begin = clock::now();
   auto answer = pending_call(*vm, api_requests::pause());
   EXPECT_TRUE(eventually([&] { return stands_still(); }));
-  EXPECT_LT(clock::now() - begin, 700ms) << "this machine is too slow to tell";
+  EXPECT_LT(clock::now() - begin, 3s) << "this machine is too slow to tell";
   EXPECT_TRUE(answer.get());
-  EXPECT_GE(clock::now() - begin, 700ms);
+  EXPECT_GE(clock::now() - begin, 3s);
 }
 
 TEST_P(fault_kind_test, fail_refuses_and_does_nothing) {

@@ -242,7 +242,7 @@ TEST_F(channel_test, deadlines_hold_for_the_call_that_runs_and_for_those_that_wa
     return http_reply(204, "");
   });
   http_api_channel api(loop, socket);
-  auto running = send(api, api_requests::pause(), 300ms);
+  auto running = send(api, api_requests::pause(), 2s);
   auto waiting = send(api, api_requests::resume(), 50ms);
   auto patient = send(api, api_requests::version(), 30s);
   const auto early = waiting.get();
