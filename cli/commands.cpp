@@ -202,6 +202,7 @@ int create_snapshot(const command_context& context, const snapshot_create_argume
     body["rootfs"] = std::filesystem::absolute(arguments.rootfs).lexically_normal().string();
   }
   if (arguments.network) body["network"] = true;
+  if (arguments.boot_time_ms) body["boot_time_ms"] = *arguments.boot_time_ms;
   return finish(context, context.client.post("/v1/snapshots", body), print_branch);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -27,6 +28,7 @@ struct snapshot_create_arguments {
   std::uint64_t memory_bytes = 0;
   unsigned vcpus = 1;
   bool network = false;
+  std::optional<std::uint64_t> boot_time_ms;  // the server's default
 };
 
 struct sandbox_create_arguments {

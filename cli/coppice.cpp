@@ -59,6 +59,8 @@ void add_snapshot_commands(CLI::App& app, command_line& line) {
   create->add_option("--boot-args", line.create.boot_args, "Kernel command line");
   create->add_option("--rootfs", line.create.rootfs, "Root file system image, attached read-only");
   create->add_flag("--network", line.create.network, "With a network interface: eth0, 10.42.0.2/24");
+  create->add_option("--boot-time-ms", line.create.boot_time_ms,
+                     "How long the guest runs before its snapshot is taken (default 1000, at most 60000)");
   create->callback([&line] {
     line.create.memory_bytes = *parse_bytes(line.memory);
     line.action = [&line](const auto& context) { return create_snapshot(context, line.create); };

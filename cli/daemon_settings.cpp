@@ -7,6 +7,7 @@
 
 #include "cli/completion.hpp"
 #include "cli/size_option.hpp"
+#include "copy_engine/copy_engine.hpp"
 
 namespace coppice {
 namespace {
@@ -35,7 +36,8 @@ void add_limit_options(CLI::App& app, daemon_settings& chosen) {
   auto& clients = chosen.clients;
   add_limit(app, "--max-sandboxes", host.sandboxes, 100'000U, "Sandboxes that there may be");
   add_limit(app, "--max-branches", host.branches, 1'000U, "Branches in flight, of all sandboxes");
-  add_limit(app, "--max-branches-per-sandbox", host.branches_per_parent, 1'000U, "Branches in flight of one sandbox");
+  add_limit(app, "--max-branches-per-sandbox", host.branches_per_parent, copy_engine_options{}.max_epochs_per_vm,
+            "Branches in flight of one sandbox");
   add_limit(app, "--max-starts", host.parallel_starts, 1'000U, "VMs that start at a time; the others wait");
   add_limit(app, "--max-connections", clients.connections, std::size_t{100'000}, "Connections of clients at a time");
   add_limit(app, "--max-body-bytes", clients.body_bytes, std::size_t{gib}, "Body of a request", std::size_t{kib});

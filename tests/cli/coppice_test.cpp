@@ -133,7 +133,7 @@ TEST_F(coppice_command, snapshots_are_listed_as_a_table_or_as_json) {
 
 TEST_F(coppice_command, a_snapshot_is_created_with_an_absolute_kernel_path) {
   EXPECT_EQ(run({"snapshot", "create", "base", "--kernel", "./k.elf", "--memory", "64M", "--vcpus", "2", "--boot-args",
-                 "a b", "--rootfs", "r.img"}),
+                 "a b", "--rootfs", "r.img", "--boot-time-ms", "15000"}),
             exit_ok)
       << err_;
   ASSERT_TRUE(plane_.created_snapshot);
@@ -143,6 +143,7 @@ TEST_F(coppice_command, a_snapshot_is_created_with_an_absolute_kernel_path) {
   EXPECT_EQ(plane_.created_snapshot->boot_args, "a b");
   EXPECT_EQ(plane_.created_snapshot->rootfs->path, std::filesystem::current_path() / "r.img");
   EXPECT_TRUE(plane_.created_snapshot->rootfs->read_only);
+  EXPECT_EQ(plane_.created_snapshot->boot_time, std::chrono::seconds(15));
 }
 
 TEST_F(coppice_command, snapshots_are_shown_and_removed) {

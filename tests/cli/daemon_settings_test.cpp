@@ -164,6 +164,7 @@ TEST_F(daemon_settings_test, a_limit_out_of_its_range_is_told_with_the_range) {
   expect_refused(with("max-body-bytes = 10"), "coppiced.toml:1: --max-body-bytes: Value 10 not in range 1024 to ");
   expect_refused(with("max-header-bytes = 9999999"), "--max-header-bytes: Value 9999999 not in range 1024 to 1048576");
   expect_refused(with("max-branches = \"many\""), "--max-branches: Value many not in range 1 to 1000");
+  expect_refused(with("max-branches-per-sandbox = 9"), "--max-branches-per-sandbox: Value 9 not in range 1 to 8");
   expect_refused(with("idle-timeout-ms = 5"), "--idle-timeout-ms: Value 5 not in range 100 to 3600000");
   expect_refused({"--root", "/r", "--max-sandboxes", "-1"}, "--max-sandboxes: ");
 }
