@@ -54,12 +54,14 @@ void copy_stream::copy_ended(result<copy_result> outcome) {
     copying_.deliver(to_caf(outcome.error()));
 }
 
-// Every second while the copy runs: fails it if nothing was settled for the copy step's deadline.
+// Every second while the copy runs: fails it if nothing was settled for the copy step's deadline, and that not for a
+// limit. (Captures are written at once and count: the stream may have to wait for minutes then.)
 void copy_stream::watch() {
   if (!copying_.pending() || !session_) return;
   const auto now = clock().now();
-  if (const auto settled = session_->progress().settled_pages; settled != settled_pages_) {
-    settled_pages_ = settled;
+  if (const auto progress = session_->progress();
+      progress.settled_pages != settled_pages_ || progress.waits_for_limit) {
+    settled_pages_ = progress.settled_pages;
     progressed_at_ = now;
   }
   const auto deadline = with_->deadlines.of(branch_step::copy);

@@ -108,9 +108,14 @@ class bounce_pool {
 
   std::uint64_t used_bytes() const noexcept { return used_.load(std::memory_order_relaxed) * page_size; }
 
-  // Gives the memory back to the system if nothing is in use.
-  void trim() noexcept {
-    if (available(); free_count_ == buffers_.size()) ::madvise(memory_.data(), memory_.size(), MADV_DONTNEED);
+  bool is_unused() noexcept {
+    available();
+    return free_count_ == buffers_.size();
+  }
+  std::uint64_t size() const noexcept { return memory_.size(); }  // bytes
+  // Gives [offset, offset + size) back to the system. Any thread. REQUIRES: nothing in it is in use.
+  void trim(std::uint64_t offset, std::uint64_t size) const noexcept {
+    ::madvise(memory_.data() + offset, std::min(size, memory_.size() - offset), MADV_DONTNEED);
   }
 
  private:

@@ -91,7 +91,8 @@ class session final : public copy_session {
   }
 
   copy_progress progress() const noexcept override {
-    return {branch_->settled_pages.load(std::memory_order_relaxed), branch_->states.size()};
+    return {branch_->settled_pages.load(std::memory_order_relaxed), branch_->states.size(),
+            branch_->waits_for_limit.load(std::memory_order_relaxed)};
   }
 
  private:

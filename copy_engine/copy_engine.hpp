@@ -24,6 +24,7 @@ struct copy_result {
 struct copy_progress {
   std::uint64_t settled_pages = 0;  // pages that need no more work: written, zero or hole
   std::uint64_t total_pages = 0;
+  bool waits_for_limit = false;  // nothing more may be written now: no reason to think that the disk is stuck
 };
 
 // One branch's copy. Owned by its copy_stream actor. Thread-safe; calls in another order than the protocol's are

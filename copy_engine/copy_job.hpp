@@ -71,7 +71,9 @@ struct copy_job {
   std::size_t next_page = 0;            // everything before has been claimed, skipped or found captured
   std::vector<std::uint64_t> digests;
   std::list<write_operation> in_flight;
-  std::uint64_t in_flight_bytes = 0;
+  std::size_t bulk_writes = 0, capture_writes = 0;  // of those in flight
+  std::uint64_t bulk_bytes = 0;
+  std::deque<capture_write> captures;      // not submitted yet
   std::deque<write_operation> saved;       // of pages saved ahead, not submitted yet
   std::shared_ptr<save_buffer> save_into;  // the one that is being filled
   std::size_t saved_pages = 0;             // so far
@@ -81,7 +83,9 @@ struct copy_job {
 
   bool bulk_complete() const noexcept { return next_page == branch->states.size(); }
   // Whether the guest stands still for this copy again and again.
-  bool must_hurry() const noexcept { return pressure_ > pressure_to_hurry && !bulk_complete(); }
+  bool must_hurry() const noexcept {
+    return stage == job_stage::copying && !failure && pressure_ > pressure_to_hurry && !bulk_complete();
+  }
   void look_at_faults(engine_clock::time_point now) noexcept;
   void block_streamed() noexcept { pressure_ -= std::min<std::uint64_t>(pressure_, 1); }
   void settle_pages(std::size_t pages) noexcept {

@@ -14,8 +14,10 @@
 namespace coppice {
 namespace {
 
-constexpr std::uint64_t max_in_flight_bytes = 8 * mib;  // per job: keeps the disk busy, and the wait for an abort short
-constexpr std::size_t max_in_flight_writes = 64;        // per job
+// Per job: they keep the disk busy, and the wait for an abort short. Captures have their own: a guest that writes at
+// random leaves thousands, on whose single pages a disk with a limit of operations takes its time, and RAM must go on.
+constexpr std::uint64_t max_bulk_bytes = 8 * mib;
+constexpr std::size_t max_bulk_writes = 64, max_capture_writes = 64;
 constexpr unsigned ring_entries = 256;
 
 std::uint64_t size_of(const std::vector<iovec>& parts) {
@@ -141,9 +143,7 @@ void copy_thread::hurry_if_need_be(copy_priority& priority) {
 
 std::optional<std::chrono::nanoseconds> copy_thread::time_to_write(copy_job& job) const {
   const bool has_work = !job.bulk_complete() || !job.saved.empty();
-  if (!has_work || job.in_flight_bytes >= max_in_flight_bytes || job.in_flight.size() >= max_in_flight_writes) {
-    return std::nullopt;
-  }
+  if (!has_work || job.bulk_bytes >= max_bulk_bytes || job.bulk_writes >= max_bulk_writes) return std::nullopt;
   const auto now = engine_clock::now();
   return std::max(job.limit.wait_at(now), host_limit_.wait_at(now));
 }
@@ -156,7 +156,8 @@ std::optional<std::chrono::nanoseconds> copy_thread::pump() {
     const auto at = next++;
     const auto job = *at;
     if (job->stage != job_stage::copying || job->failure) continue;
-    drain_captures(*job);  // never held up by the limits: bounce memory is scarcer
+    take_captures(*job);
+    write_captures(*job);  // never held up by the limits: bounce memory is scarcer
     job->look_at_faults(engine_clock::now());
     auto wait = time_to_write(*job);
     if (wait && wait->count() == 0) {
@@ -164,6 +165,7 @@ std::optional<std::chrono::nanoseconds> copy_thread::pump() {
       jobs_.splice(jobs_.end(), jobs_, at);  // the others come first next time: a limit of the host is shared
       wait = time_to_write(*job);
     }
+    job->branch->waits_for_limit.store(wait && wait->count() > 0, std::memory_order_relaxed);
     if ((!wait || wait->count() > 0) && save_ahead(*job)) wait = std::chrono::nanoseconds(0);
     if (wait) more_in = std::min(more_in.value_or(*wait), *wait);
   }
@@ -177,10 +179,13 @@ void copy_thread::pump_bulk(copy_job& job) {
 }
 
 bool copy_thread::save_ahead(copy_job& job) {
-  if (job.failure || !job.must_hurry()) return false;
+  if (!job.must_hurry()) {
+    job.save_into.reset();  // others may have what is left of it
+    return false;
+  }
   if (!job.save_into || job.save_into->room() < block_pages) {
     // What is in flight may have to be captured, all of it, if the disk is stuck.
-    job.save_into = save_buffer::allocate(faults_.pool(), job.branch->vm, job.in_flight_bytes / page_size);
+    job.save_into = save_buffer::allocate(faults_.pool(), job.branch->vm, job.bulk_bytes / page_size);
     if (!job.save_into) return false;
   }
   const std::size_t before = job.saved_pages;
@@ -267,7 +272,12 @@ void copy_thread::submit(copy_job& job, write_operation operation) {
   kept.job = &job;
   kept.self = std::prev(job.in_flight.end());
   const std::uint64_t size = size_of(kept.parts);
-  job.in_flight_bytes += size;
+  if (kept.is_bulk()) {
+    ++job.bulk_writes;
+    job.bulk_bytes += size;
+  } else {
+    ++job.capture_writes;
+  }
   const auto now = engine_clock::now();
   job.limit.spend(size, now);
   host_limit_.spend(size, now);
@@ -321,7 +331,7 @@ void copy_thread::handle(io_uring_cqe* completion) {
     if (!retry) {
       counters_.written_bytes.fetch_add(static_cast<std::uint64_t>(outcome), std::memory_order_relaxed);
       job.summary.written_bytes += static_cast<std::uint64_t>(outcome);
-      job.in_flight_bytes -= static_cast<std::uint64_t>(outcome);
+      if (operation->is_bulk()) job.bulk_bytes -= static_cast<std::uint64_t>(outcome);
       advance(*operation, static_cast<std::uint64_t>(outcome));
     }
     if (!operation->parts.empty()) return queue_write(*operation);
@@ -331,7 +341,12 @@ void copy_thread::handle(io_uring_cqe* completion) {
 
 void copy_thread::operation_done(write_operation& operation) {
   copy_job& job = *operation.job;
-  job.in_flight_bytes -= size_of(operation.parts);  // of a failed one
+  if (operation.is_bulk()) {
+    --job.bulk_writes;
+    job.bulk_bytes -= size_of(operation.parts);  // of a failed one
+  } else {
+    --job.capture_writes;
+  }
   const write_operation ended = std::move(operation);
   job.in_flight.erase(ended.self);
   if (job.stage != job_stage::copying) {
@@ -351,10 +366,10 @@ void copy_thread::operation_done(write_operation& operation) {
   // After the last page of RAM is claimed, each write from there may be what a slice waits for.
   const bool may_be_last = !ended.saved && settled > 0 && job.bulk_complete();
   if (before / slice_pages != job.settled / slice_pages || may_be_last) faults_.notify_settled();
-  if (!ended.overwrites.empty()) write_captures(job, ended.overwrites);
+  job.captures.insert(job.captures.end(), ended.overwrites.begin(), ended.overwrites.end());
 }
 
-void copy_thread::drain_captures(copy_job& job) {
+void copy_thread::take_captures(copy_job& job) {
   std::vector<capture_write> ready;
   for (bounce_buffer* buffer = job.branch->captures.take_all(); buffer != nullptr; buffer = buffer->next) {
     const bool was_in_flight = job.branch->states.at(buffer->page) == page_state::captured_in_flight;
@@ -365,22 +380,24 @@ void copy_thread::drain_captures(copy_job& job) {
         was_in_flight ? std::find_if(job.in_flight.begin(), job.in_flight.end(), holds_page) : job.in_flight.end();
     (writing == job.in_flight.end() ? ready : writing->overwrites).push_back({buffer, was_in_flight});
   }
-  if (!ready.empty()) write_captures(job, std::move(ready));
-}
-
-void copy_thread::write_captures(copy_job& job, std::vector<capture_write> captures) {
-  std::sort(captures.begin(), captures.end(), [](const capture_write& left, const capture_write& right) {
+  std::sort(ready.begin(), ready.end(), [](const capture_write& left, const capture_write& right) {
     return left.buffer->page < right.buffer->page;
   });
+  job.captures.insert(job.captures.end(), ready.begin(), ready.end());
+}
+
+void copy_thread::write_captures(copy_job& job) {
   write_operation operation;
   const auto flush = [&] {
     if (!operation.parts.empty()) submit(job, std::exchange(operation, {}));
   };
-  for (const capture_write& each : captures) {
-    const bounce_buffer& buffer = *each.buffer;
+  while (!job.captures.empty() && job.capture_writes < max_capture_writes) {
+    const capture_write next = job.captures.front();
+    job.captures.pop_front();
+    const bounce_buffer& buffer = *next.buffer;
     job.digests[buffer.page] = page_digest(buffer.bytes());
-    if (!each.must_write && is_zero_page(buffer.bytes())) {
-      settle_capture(job, each.buffer);
+    if (!next.must_write && is_zero_page(buffer.bytes())) {
+      settle_capture(job, next.buffer);
       continue;
     }
     const std::uint64_t offset = buffer.page * page_size;
@@ -388,7 +405,7 @@ void copy_thread::write_captures(copy_job& job, std::vector<capture_write> captu
       flush();
     if (operation.parts.empty()) operation.offset = offset;
     operation.parts.push_back({buffer.data, page_size});
-    operation.captures.push_back(each);
+    operation.captures.push_back(next);
   }
   flush();
 }
@@ -424,6 +441,7 @@ void copy_thread::close_finished_jobs() {
     if (job->stage != job_stage::copying) {
       job->saved.clear();
       job->save_into.reset();
+      for (const capture_write& each : std::exchange(job->captures, {})) faults_.pool().release(each.buffer);
     }
     if (job->stage != job_stage::detached || !job->in_flight.empty()) continue;
     jobs_.remove(job);
@@ -442,23 +460,26 @@ void copy_thread::close_finished_jobs() {
   }
 }
 
-void copy_thread::end(const std::shared_ptr<epoch>& branch, const error& reason, std::function<void()> done) {
+std::shared_ptr<copy_job> copy_thread::job_of(const std::shared_ptr<epoch>& branch) const {
   const auto found = std::find_if(jobs_.begin(), jobs_.end(), [&](const auto& job) { return job->branch == branch; });
-  if (found == jobs_.end()) {
+  return found != jobs_.end() ? *found : nullptr;
+}
+
+void copy_thread::end(const std::shared_ptr<epoch>& branch, const error& reason, std::function<void()> done) {
+  const auto job = job_of(branch);
+  if (!job) {
     release_captures(*branch);
     return done();
   }
-  copy_job& job = **found;
-  job.when_ended.push_back(std::move(done));
-  if (job.stage == job_stage::copying) {
-    job.failure = reason;
-    job.stage = job_stage::detached;
+  job->when_ended.push_back(std::move(done));
+  if (job->stage == job_stage::copying) {
+    job->failure = reason;
+    job->stage = job_stage::detached;
   }
 }
 
 void copy_thread::fail_branch(const std::shared_ptr<epoch>& branch, const error& reason) {
-  const auto found = std::find_if(jobs_.begin(), jobs_.end(), [&](const auto& job) { return job->branch == branch; });
-  if (found != jobs_.end()) fail(**found, reason);
+  if (const auto job = job_of(branch)) fail(*job, reason);
 }
 
 void copy_thread::release_captures(epoch& branch) {

@@ -76,9 +76,10 @@ class copy_thread {
   void listen_for_wakeup();
   void handle(io_uring_cqe* completion);
   void operation_done(write_operation& operation);
-  void drain_captures(copy_job& job);
-  void write_captures(copy_job& job, std::vector<capture_write> captures);
+  void take_captures(copy_job& job);
+  void write_captures(copy_job& job);  // as many as may be in flight
   void settle_capture(copy_job& job, bounce_buffer* buffer);
+  std::shared_ptr<copy_job> job_of(const std::shared_ptr<epoch>& branch) const;  // nullptr: there is none
   void fail(copy_job& job, error reason);
   void close_finished_jobs();
   void release_captures(epoch& branch);

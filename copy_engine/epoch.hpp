@@ -80,7 +80,8 @@ struct epoch {
   std::atomic<std::uint64_t> faults{0};
   std::atomic<std::int64_t> longest_fault_us{0};
   std::atomic<std::int64_t> prearm_us{0};
-  std::atomic<std::uint64_t> settled_pages{0};  // written by the copy thread
+  std::atomic<std::uint64_t> settled_pages{0};  // this and the next are written by the copy thread
+  std::atomic<bool> waits_for_limit{false};
 };
 
 // A fault that waits for a bounce buffer.

@@ -81,6 +81,7 @@ void fault_thread::run() {
   std::array<epoll_event, 32> events;
   while (!stopping_) {
     const int ready = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), deferral_timeout());
+    if (deferred_.load(std::memory_order_relaxed) > 0) retry_deferred();  // they come before new ones of other VMs, too
     for (int i = 0; i < ready; ++i) {
       const int fd = events[static_cast<std::size_t>(i)].data.fd;
       if (fd == tasks_.fd()) {
@@ -90,7 +91,7 @@ void fault_thread::run() {
       }
     }
     if (deferred_.load(std::memory_order_relaxed) > 0) {
-      retry_deferred();
+      retry_deferred();  // a buffer may have become free before a new one was counted as deferred
       give_up_overdue();
     }
     tasks_.run_all();
@@ -147,11 +148,6 @@ void fault_thread::keep_off(int cpu, bool wanted) {
   cpu_bounds_.keep_off(kept_off_);
 }
 
-void fault_thread::trim_pool() {
-  const auto is_branched = [](const auto& entry) { return !entry.second->epochs.empty(); };
-  if (std::none_of(vms_.begin(), vms_.end(), is_branched)) pool_.trim();
-}
-
 void fault_thread::begin_slice() {
   if (slice_under_way_) return;
   // The VM after the last one served that has work.
@@ -162,17 +158,45 @@ void fault_thread::begin_slice() {
   };
   auto next = std::find_if(vms_.upper_bound(last_sliced_), vms_.end(), has_work);
   if (next == vms_.end()) next = std::find_if(vms_.begin(), vms_.end(), has_work);
-  if (next == vms_.end()) return;
+  if (next == vms_.end()) return trim_slice();
   last_sliced_ = next->first;
-  const auto vm = next->second;
-  if (const auto piece = next_to_lift(*vm)) return lift_slice(vm, *piece);
-  const auto branch = *std::find_if(vm->epochs.begin(), vm->epochs.end(),
-                                    [](const auto& each) { return each->phase == epoch_phase::prearming; });
-  if (branch->prearm_offset < vm->memory->size()) {
-    prearm_slice(vm, branch);
+  if (const auto piece = next_to_lift(*next->second)) return lift_slice(next->second, *piece);
+  const auto branch = next_to_prearm();
+  if (branch->prearm_offset < branch->memory->size()) {
+    prearm_slice(branch->vm, branch);
   } else {
-    prearm_touched(vm, branch);
+    prearm_touched(branch->vm, branch);
   }
+}
+
+// In turns, pre-arms that begin together would all end late, and cost their guests faults until then. By its RAM, so
+// that a small one need not wait for a large one.
+std::shared_ptr<epoch> fault_thread::next_to_prearm() const {
+  const auto due = [](const epoch& branch) {
+    return branch.prearm_begin + std::chrono::milliseconds(branch.memory->size() / (4 * mib));
+  };
+  std::shared_ptr<epoch> first;
+  for (const auto& [fd, vm] : vms_) {
+    for (const auto& branch : vm->epochs) {
+      if (branch->phase == epoch_phase::prearming && (!first || due(*branch) < due(*first))) first = branch;
+    }
+  }
+  return first;
+}
+
+// While no VM is branched: the faults of one that is wait for bounce memory, and the first slice of its pre-arm waits
+// for this one.
+void fault_thread::trim_slice() {
+  const auto is_branched = [](const auto& entry) { return !entry.second->epochs.empty(); };
+  if (!trim_offset_ || !pool_.is_unused() || std::any_of(vms_.begin(), vms_.end(), is_branched)) return;
+  const std::uint64_t offset = *trim_offset_, size = slice_pages * page_size;
+  trim_offset_.reset();
+  if (offset + size < pool_.size()) trim_offset_ = offset + size;
+  slice_under_way_ = true;
+  protector_.run([this, offset, size] {
+    pool_.trim(offset, size);
+    post([this] { slice_under_way_ = false; });
+  });
 }
 
 void fault_thread::change_protection(const std::shared_ptr<attached_vm>& vm, std::vector<memory_region> pieces,
@@ -268,10 +292,7 @@ void fault_thread::detach(epoch& branch, std::function<void()> done) {
   std::erase_if(vm.epochs, [&](const auto& other) { return other.get() == &branch; });
   if (auto step = std::exchange(branch.step_done, nullptr)) step(error{errc::cancelled, 0, "the branch was given up"});
   if (!vm.uffd) return done();
-  const auto needs_all = [](const auto& other) {
-    return other->phase == epoch_phase::prearming || other->phase == epoch_phase::prearmed;
-  };
-  if (!vm.lift_offset && std::none_of(vm.epochs.begin(), vm.epochs.end(), needs_all)) begin_lifting(vm);
+  if (!vm.lift_offset) begin_lifting(vm);
   if (!vm.epochs.empty()) return done();
   vm.when_lifted.push_back(std::move(done));
   if (*vm.lift_offset >= vm.memory->size()) end_lifting(vm);
@@ -317,8 +338,8 @@ void fault_thread::read_faults(attached_vm& vm) {
   for (std::size_t i = 0; i < count; ++i) {
     if (messages[i].event != UFFD_EVENT_PAGEFAULT) continue;
     const auto page = vm.page_of(messages[i].arg.pagefault.address);
-    if (!page) continue;  // not RAM that was handed over: nothing that we protected
-    const bool must_queue = deferred_.load(std::memory_order_relaxed) > 0;  // those that wait come first
+    if (!page) continue;                                  // not RAM that was handed over: nothing that we protected
+    const bool must_queue = !vm.deferred_faults.empty();  // those that wait come first
     if (!serve_fault(vm, *page, vm.around.window_for(*page), must_queue ? 0 : pool_.available_to(vm.bounce))) {
       vm.deferred_faults.push_back({*page, begin});
       deferred_.fetch_add(1);

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -40,8 +41,8 @@ class fault_thread {
   // Runs not on `cpu` while a copy thread hurries there: a vCPU that it wakes would find both CPUs taken. One call with
   // false for each with true.
   void keep_off(int cpu, bool wanted);
-  // Gives bounce memory back, unless a VM is being branched: its faults would wait for that.
-  void trim_pool();
+  // Gives bounce memory back to the system, slice by slice, once no VM is being branched.
+  void trim_pool() { trim_offset_ = 0; }
 
   result<void> attach(const std::shared_ptr<attached_vm>& vm);
   // Closes the uffd (the kernel lifts all protection) and detaches the VM's epochs, which it returns.
@@ -57,7 +58,10 @@ class fault_thread {
                engine_counters& counters);
 
   void run();
-  void begin_slice();  // of a long protection change, unless there is none to do or one is under way
+  void begin_slice();  // of a long protection change, unless there is none to do or one is under way; else of the trim
+  void trim_slice();
+  // The pre-arm that is due first, where each has time in proportion to its RAM. REQUIRES: there is one.
+  std::shared_ptr<epoch> next_to_prearm() const;
   void prearm_slice(const std::shared_ptr<attached_vm>& vm, const std::shared_ptr<epoch>& branch);
   void prearm_touched(const std::shared_ptr<attached_vm>& vm, const std::shared_ptr<epoch>& branch);
   // By the helper; `done` runs on this thread.
@@ -99,6 +103,7 @@ class fault_thread {
   cpu_bounds cpu_bounds_;
   std::vector<int> kept_off_;
   bool slice_under_way_ = false;
+  std::optional<std::uint64_t> trim_offset_;  // of the bounce memory that is still to be given back
   bool stopping_ = false;
   protection_thread protector_;
   std::thread thread_;  // ends before the helper, which hands it results

@@ -1,14 +1,16 @@
-// Work posted to an engine thread, with an eventfd that it sleeps on.
+// Work posted to an engine thread, with an eventfd that it sleeps on. No lock: the fault thread is not to wait for one
+// that a thread of the least priority holds.
 #pragma once
 
 #include <sys/eventfd.h>
 
 #include <functional>
-#include <mutex>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "base/fd.hpp"
+#include "copy_engine/intrusive_stack.hpp"
 
 namespace coppice {
 
@@ -25,11 +27,10 @@ class task_queue {
 
   explicit task_queue(unique_fd eventfd) : eventfd_(std::move(eventfd)) {}
 
+  ~task_queue() { delete_all(tasks_.take_all()); }
+
   void post(task work) {
-    {
-      const std::lock_guard lock(mutex_);
-      tasks_.push_back(std::move(work));
-    }
+    tasks_.push(new posted{nullptr, std::move(work)});
     wake();
   }
 
@@ -45,23 +46,26 @@ class task_queue {
     [[maybe_unused]] const auto ignored = ::eventfd_read(eventfd_.get(), &count);
   }
 
-  // Runs what was posted, and what that posts, in order.
+  // Runs what was posted, and what that posts; what one thread posts, in its order.
   void run_all() {
-    for (;;) {
-      std::vector<task> ready;
-      {
-        const std::lock_guard lock(mutex_);
-        ready.swap(tasks_);
-      }
-      if (ready.empty()) return;
-      for (task& work : ready) work();
+    while (posted* last = tasks_.take_all()) {
+      std::vector<std::unique_ptr<posted>> ready;
+      for (; last != nullptr; last = last->next) ready.emplace_back(last);
+      for (auto next = ready.rbegin(); next != ready.rend(); ++next) (*next)->work();
     }
   }
 
  private:
+  struct posted {
+    posted* next;
+    task work;
+  };
+  static void delete_all(posted* list) {
+    while (list != nullptr) delete std::exchange(list, list->next);
+  }
+
   unique_fd eventfd_;
-  std::mutex mutex_;
-  std::vector<task> tasks_;
+  intrusive_stack<posted> tasks_;
 };
 
 }  // namespace coppice

@@ -44,6 +44,7 @@ struct world {
   unsigned protections = 0;                                  // sessions that hold RAM protected
   std::map<std::string, std::string> vm_states;              // by VM id
   std::uint64_t settled = 0;
+  bool waits_for_limit = false;  // a copy
 
   conduct order(const std::string& call) {
     calls.push_back(call);
@@ -108,7 +109,7 @@ class fake_session final : public copy_session {
     end();
     done();
   }
-  copy_progress progress() const noexcept override { return {with_->settled, 256}; }
+  copy_progress progress() const noexcept override { return {with_->settled, 256, with_->waits_for_limit}; }
 
  private:
   template <class Done, class Outcome>

@@ -141,6 +141,20 @@ TEST(fleet, answers_at_the_resume_if_nobody_waits_and_lists_a_failure_until_its_
   for (const auto& info : with.snapshots()) EXPECT_EQ(info.status, snapshot_status::ready);
 }
 
+TEST(fleet, a_copy_that_waits_for_its_limit_is_not_stuck) {
+  rig with;
+  const auto parent = with.parent();
+  with.what->orders["copy"] = conduct::late;
+  with.what->waits_for_limit = true;
+  auto branch = with.branch(parent, "b1");
+  with.pass(std::chrono::minutes(10), std::chrono::milliseconds(500));
+  EXPECT_FALSE(branch->has_value());
+  with.what->waits_for_limit = false;
+  with.pass(std::chrono::seconds(40), std::chrono::milliseconds(500));
+  ASSERT_TRUE(branch->has_value());
+  EXPECT_EQ((*branch)->error().code, errc::deadline_exceeded);
+}
+
 TEST(fleet, deleting_a_sandbox_ends_its_branch_and_its_vm) {
   rig with;
   const auto parent = with.parent();

@@ -1,7 +1,6 @@
 // The engine under one guest that writes at full speed, with one vCPU or several: every image is of its instant, and
 // the guest is never left waiting.
 #include "tests/copy_engine/engine_fixture.hpp"
-#include "tests/support/stuck_disk.hpp"
 
 namespace coppice {
 namespace {

@@ -10,6 +10,7 @@
 #include "base/image_digest.hpp"
 #include "copy_engine/copy_engine.hpp"
 #include "tests/copy_engine/synthetic_vm.hpp"
+#include "tests/support/stuck_disk.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace coppice {
@@ -108,6 +109,13 @@ struct branched_guest {
     EXPECT_EQ(summary.bulk_pages + summary.captured_pages + summary.zero_pages + summary.hole_pages,
               image.size() / page_size);
     EXPECT_EQ(made.session->progress().settled_pages, image.size() / page_size);
+  }
+
+  void expect_perfect_on_disk(running_branch& made, const stuck_disk& disk, std::size_t file = 0) const {
+    ASSERT_EQ(made.outcome.wait_for(patience), std::future_status::ready);
+    const auto outcome = made.outcome.get();
+    ASSERT_TRUE(outcome) << outcome.error().message();
+    EXPECT_EQ(vm->count_bad_pages(disk.content(file), made.instant), 0U);
   }
 
   temp_dir dir;

@@ -8,7 +8,6 @@
 #include <random>
 
 #include "tests/copy_engine/engine_fixture.hpp"
-#include "tests/support/stuck_disk.hpp"
 
 namespace coppice {
 namespace {

@@ -167,5 +167,44 @@ TEST_F(save_ahead_test, copy_and_fault_thread_run_apart_until_the_copy_catches_u
   EXPECT_NE(::sched_getscheduler(thread_called("coppice-copy")), SCHED_BATCH);
 }
 
+TEST_F(save_ahead_test, a_branch_that_is_given_up_hurries_nobody_though_its_disk_is_stuck) {
+  stuck_disk disk(pages * page_size);
+  start_with_written_ram({.bounce_bytes = 4 * mib, .longest_deferral = std::chrono::milliseconds(20)});
+  if (IsSkipped() || HasFatalFailure()) return;
+  if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
+  const cpu_set_t all = cpus_of("coppice-fault");
+  auto made = branch("unused", *open_file(disk.file(), O_RDWR));
+  EXPECT_TRUE(vm->runs()) << "it is given up before the guest waits for long";
+  EXPECT_TRUE(eventually([&] {
+    const cpu_set_t copier = cpus_of("coppice-copy"), faults = cpus_of("coppice-fault");
+    return CPU_EQUAL(&copier, &all) && CPU_EQUAL(&faults, &all) && !is_any_protected() &&
+           ::sched_getscheduler(thread_called("coppice-copy")) != SCHED_BATCH;
+  }));
+  EXPECT_NE(made.outcome.wait_for(std::chrono::seconds(0)), std::future_status::ready) << "its writes are stuck";
+  disk.release();
+  ASSERT_EQ(made.outcome.wait_for(patience), std::future_status::ready);
+  EXPECT_EQ(made.outcome.get().error().code, errc::unavailable);
+}
+
+// A guest that writes at random leaves captures of single pages, on which such a disk takes its time.
+TEST_F(save_ahead_test, writes_of_captures_do_not_hold_up_those_of_ram) {
+  constexpr std::size_t steps = 600;
+  stuck_disk disk(pages * page_size);
+  start_with_written_ram({}, {.pages = pages, .busy = 1024});
+  if (IsSkipped() || HasFatalFailure()) return;
+  if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
+  vm->pause();
+  auto made = prearmed_branch("unused");
+  take_instant(made);
+  vm->run_for(steps);
+  ASSERT_GT(engine->stats().captured_pages, steps / 2);
+  start_copy(made, *open_file(disk.file(), O_RDWR));
+  disk.allow(steps / 2);  // in the order in which they come
+  EXPECT_TRUE(eventually([&] { return engine->stats().bulk_pages > pages / 2; })) << engine->stats().bulk_pages;
+  disk.release();
+  expect_perfect_on_disk(made, disk);
+  vm->resume();
+}
+
 }  // namespace
 }  // namespace coppice

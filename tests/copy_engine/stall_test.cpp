@@ -2,7 +2,6 @@
 // Other work on the machine only ever makes a gap longer, so a bound is kept if it is in one of several rounds; a fault
 // that waits for the limit, or for the disk, does so in each.
 #include "tests/copy_engine/engine_fixture.hpp"
-#include "tests/support/stuck_disk.hpp"
 
 namespace coppice {
 namespace {
@@ -45,14 +44,6 @@ class stall_test : public copy_engine_test {
 
   void run_for(std::uint64_t steps) {
     for (const auto end = vm->steps() + steps; vm->steps() < end;) ASSERT_TRUE(vm->runs());
-  }
-
-  void expect_perfect_on_disk(running_branch& made, const stuck_disk& disk) {
-    ASSERT_EQ(made.outcome.wait_for(patience), std::future_status::ready);
-    const auto outcome = made.outcome.get();
-    ASSERT_TRUE(outcome) << outcome.error().message();
-    made.session.reset();
-    EXPECT_EQ(vm->count_bad_pages(disk.content(), made.instant), 0U);
   }
 
   // With so little bounce memory that captures must not wait for the limit either.

@@ -1,7 +1,6 @@
 // Guests with several vCPUs that fault at once, and several guests, with little bounce memory: all that waits has its
 // turn.
 #include "tests/copy_engine/engine_fixture.hpp"
-#include "tests/support/stuck_disk.hpp"
 
 namespace coppice {
 namespace {
@@ -82,8 +81,8 @@ class two_vms_test : public copy_engine_test {
     EXPECT_GT(of_other.session->progress().settled_pages, before) << "the storm takes every buffer that becomes free";
     disk_.release();
     engine->set_rates({});
-    expect_perfect_on_disk(storm, of_storm, 0);
-    expect_perfect_on_disk(other, of_other, 1);
+    storm.expect_perfect_on_disk(of_storm, disk_, 0);
+    other.expect_perfect_on_disk(of_other, disk_, 1);
     EXPECT_TRUE(storm.vm->runs());
     EXPECT_TRUE(other.vm->runs());
     disk_.hold();
@@ -101,13 +100,6 @@ class two_vms_test : public copy_engine_test {
     disk_.allow(1);
     EXPECT_TRUE(eventually([&] { return engine->stats().bulk_pages > before; }));
     return made;
-  }
-
-  void expect_perfect_on_disk(branched_guest& guest, running_branch& made, std::size_t file) {
-    ASSERT_EQ(made.outcome.wait_for(patience), std::future_status::ready);
-    const auto outcome = made.outcome.get();
-    ASSERT_TRUE(outcome) << outcome.error().message();
-    EXPECT_EQ(guest.vm->count_bad_pages(disk_.content(file), made.instant), 0U);
   }
 
   stuck_disk disk_{pages * page_size, 2};
@@ -132,7 +124,7 @@ TEST_F(two_vms_test, a_vm_whose_disk_is_stuck_leaves_bounce_memory_to_the_others
       << "the other's pages must be captured, though a disk is stuck";
   disk_.release();
   engine->set_rates({});
-  expect_perfect_on_disk(*this, of_storm, 0);
+  expect_perfect_on_disk(of_storm, disk_, 0);
   other.expect_perfect(of_other);
 }
 
