@@ -54,26 +54,18 @@ class service_notifier::messenger {
     socket_ = unique_fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   }
 
-  // Neither blocks. Nothing follows the last message.
-  void send(std::string_view text) {
+  // Doesn't block. Nothing follows the last message.
+  void send(std::string_view text, bool is_last = false) {
     const std::lock_guard lock(mutex_);
-    send_locked(text);
-  }
-  void send_last(std::string_view text) {
-    const std::lock_guard lock(mutex_);
-    send_locked(text);
-    socket_.reset();
-  }
-
- private:
-  void send_locked(std::string_view text) const {
     if (!socket_) return;
     // SAFETY: the socket calls take any address as a sockaddr (unix(7)).
     const auto* address = reinterpret_cast<const sockaddr*>(&address_);
     const auto sent = ::sendto(socket_.get(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT, address, length_);
     if (sent < 0) spdlog::warn("the service manager can't be told '{}': {}", text, std::strerror(errno));
+    if (is_last) socket_.reset();
   }
 
+ private:
   std::mutex mutex_;
   sockaddr_un address_{};
   socklen_t length_ = 0;
@@ -97,7 +89,7 @@ void service_notifier::ready(std::string_view status, control_plane& plane, api_
 
 void service_notifier::stopping() {
   end_heartbeats();
-  messenger_->send_last("STOPPING=1");
+  messenger_->send("STOPPING=1", true);
 }
 
 // The API's thread first: its server is not called from an answer, that may come after its end.

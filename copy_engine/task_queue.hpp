@@ -27,7 +27,9 @@ class task_queue {
 
   explicit task_queue(unique_fd eventfd) : eventfd_(std::move(eventfd)) {}
 
-  ~task_queue() { delete_all(tasks_.take_all()); }
+  ~task_queue() {
+    for (posted* left = tasks_.take_all(); left != nullptr;) delete std::exchange(left, left->next);
+  }
 
   void post(task work) {
     tasks_.push(new posted{nullptr, std::move(work)});
@@ -60,9 +62,6 @@ class task_queue {
     posted* next;
     task work;
   };
-  static void delete_all(posted* list) {
-    while (list != nullptr) delete std::exchange(list, list->next);
-  }
 
   unique_fd eventfd_;
   intrusive_stack<posted> tasks_;

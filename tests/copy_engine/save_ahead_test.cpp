@@ -186,7 +186,7 @@ TEST_F(save_ahead_test, a_branch_that_is_given_up_hurries_nobody_though_its_disk
   EXPECT_EQ(made.outcome.get().error().code, errc::unavailable);
 }
 
-// A guest that writes at random leaves captures of single pages, on which such a disk takes its time.
+// A guest that writes at random leaves captures of single pages: here more than the disk lets through.
 TEST_F(save_ahead_test, writes_of_captures_do_not_hold_up_those_of_ram) {
   constexpr std::size_t steps = 600;
   stuck_disk disk(pages * page_size);
