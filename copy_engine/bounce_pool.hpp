@@ -38,7 +38,7 @@ struct bounce_buffer {
   std::span<const std::byte> bytes() const noexcept { return {data, page_size}; }
 };
 
-// release(), reserve() and unreserve() on any thread, all others on the fault thread only.
+// release(), reserve(), unreserve(), free_pages() and used_bytes() on any thread, all others on the fault thread only.
 class bounce_pool {
  public:
   static result<bounce_pool> create(std::uint64_t bytes) {
@@ -106,6 +106,7 @@ class bounce_pool {
     used_.fetch_sub(pages, std::memory_order_relaxed);
   }
 
+  std::size_t free_pages() const noexcept { return buffers_.size() - used_.load(std::memory_order_relaxed); }
   std::uint64_t used_bytes() const noexcept { return used_.load(std::memory_order_relaxed) * page_size; }
 
   bool is_unused() noexcept {

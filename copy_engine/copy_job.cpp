@@ -28,7 +28,11 @@ void copy_job::put_hot_blocks_first(std::chrono::milliseconds hot_set_time) {
   }
   std::sort(hot_blocks.begin(), hot_blocks.end(),
             [&](std::size_t left, std::size_t right) { return touches[left] < touches[right]; });
-  if (hot_blocks.size() <= few_blocks) faults_count_from_ = begin + hot_set_time;
+  if (hot_blocks.size() <= few_blocks) {
+    faults_count_from_ = begin + hot_set_time;
+  } else {
+    pressure_ = pressure_to_hurry;  // it writes everywhere: the first faults are enough
+  }
 }
 
 result<void> copy_job::look_for_holes() {

@@ -7,6 +7,7 @@
 #include <array>
 #include <deque>
 #include <list>
+#include <map>
 #include <optional>
 #include <vector>
 
@@ -38,6 +39,18 @@ struct write_operation {
   std::list<write_operation>::iterator self;
 
   bool is_bulk() const noexcept { return pages > 0; }
+  // The next page of a bulk write. REQUIRES: nothing of it has been written.
+  void append(std::size_t page, const std::byte* content) {
+    if (pages++ == 0) {
+      first_page = page;
+      offset = page * page_size;
+    }
+    if (!parts.empty() && static_cast<std::byte*>(parts.back().iov_base) + parts.back().iov_len == content) {
+      parts.back().iov_len += page_size;
+    } else {
+      parts.push_back({const_cast<std::byte*>(content), page_size});
+    }
+  }
 };
 
 enum class job_stage {
@@ -73,11 +86,12 @@ struct copy_job {
   std::list<write_operation> in_flight;
   std::size_t bulk_writes = 0, capture_writes = 0;  // of those in flight
   std::uint64_t bulk_bytes = 0;
-  std::deque<capture_write> captures;      // not submitted yet
-  std::deque<write_operation> saved;       // of pages saved ahead, not submitted yet
-  std::shared_ptr<save_buffer> save_into;  // the one that is being filled
-  std::size_t saved_pages = 0;             // so far
-  std::size_t settled = 0;                 // pages that need no more work; the copy is complete when it reaches all
+  std::map<std::size_t, bounce_buffer*> waiting;  // captures, by page, for the bulk stream to take along
+  std::deque<capture_write> captures;             // to be written by themselves, not submitted yet
+  std::deque<write_operation> saved;              // of pages saved ahead, not submitted yet
+  std::shared_ptr<save_buffer> save_into;         // the one that is being filled
+  std::size_t saved_pages = 0;                    // so far
+  std::size_t settled = 0;  // pages that need no more work; the copy is complete when it reaches all
   copy_summary summary;
   engine_clock::time_point begin;
 

@@ -19,7 +19,12 @@ namespace {
 namespace fs = std::filesystem;
 using std::chrono::milliseconds;
 
-constexpr int copy_nice = 5;
+// Who hurries is to have a CPU of its own, not one of a vCPU's: at the lowest weight, that has its CPU back at once
+// when it is woken there, and the copy moves on.
+constexpr int copy_nice = 5, hurrying_nice = 19;
+
+constexpr milliseconds crowd_look_every{2};
+constexpr std::chrono::microseconds short_wait{500};
 
 const fs::path own_threads = "/proc/self/task";
 
@@ -98,15 +103,34 @@ void copy_priority::reconsider(clock::time_point now) {
 
 void copy_priority::hurry(bool wanted) {
   hurries_ = wanted;
-  set_policy(0, wanted ? SCHED_BATCH : gives_way_ ? SCHED_IDLE : SCHED_OTHER);
+  apply_to_own();
+  if (!wanted) return;
+  crowd_look_ = clock::now();
+  had_at_crowd_look_ = run_time_of(own_threads / std::to_string(::gettid())).value_or(run_time{});
+}
+
+bool copy_priority::is_crowded(clock::time_point now) {
+  if (!hurries_ || now < crowd_look_ + crowd_look_every) return false;
+  crowd_look_ = now;
+  const auto total = run_time_of(own_threads / std::to_string(::gettid()));
+  if (!total) return false;
+  const run_time before = std::exchange(had_at_crowd_look_, *total);
+  const auto waited = total->waited - before.waited, ran = total->on_cpu - before.on_cpu;
+  return waited > short_wait && waited * 4 > waited + ran;
 }
 
 // Workers that begin later have the policy of the thread that needs them, until it looks again.
 void copy_priority::give_way(bool wanted) {
   gives_way_ = wanted;
   for (const auto& [thread, total] : seen_) {
-    if (!hurries_ || thread != ::gettid()) set_policy(thread, wanted ? SCHED_IDLE : SCHED_OTHER);
+    if (thread != ::gettid()) set_policy(thread, wanted ? SCHED_IDLE : SCHED_OTHER);
   }
+  apply_to_own();
+}
+
+void copy_priority::apply_to_own() const {
+  ::setpriority(PRIO_PROCESS, 0, hurries_ && gives_way_ ? hurrying_nice : copy_nice);
+  set_policy(0, hurries_ ? SCHED_BATCH : gives_way_ ? SCHED_IDLE : SCHED_OTHER);
 }
 
 }  // namespace coppice

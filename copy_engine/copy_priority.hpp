@@ -37,23 +37,30 @@ class copy_priority {
   static constexpr std::chrono::milliseconds look_every{100};
 
   // To be called at least that often while something is being written. Looks, no more often, at what the threads had
-  // since it last did, and changes their policy if need be; in a hurry, the workers' only.
+  // since it last did, and changes their policy if need be; of a thread in a hurry, its nice value.
   void reconsider(clock::time_point now);
 
-  // From here on the calling thread is in SCHED_BATCH, whether or not its workers give way; with false as they are.
+  // From here on the calling thread is in SCHED_BATCH, at nice 19 as long as it gives way; with false as its workers.
   void hurry(bool wanted);
+
+  // While it hurries: whether it has waited for a CPU for more than a quarter of the time in which it could have run
+  // since this was last asked. No more often than every 2 ms, and of waits below half a millisecond: false.
+  bool is_crowded(clock::time_point now);
 
   bool gives_way() const noexcept { return gives_way_; }
   bool hurries() const noexcept { return hurries_; }
 
  private:
   void give_way(bool wanted);
+  void apply_to_own() const;
 
   bool may_change_ = false;
   bool gives_way_ = false;
   bool hurries_ = false;
   clock::time_point last_look_{};
   std::map<pid_t, run_time> seen_;
+  clock::time_point crowd_look_{};
+  run_time had_at_crowd_look_;
 };
 
 }  // namespace coppice

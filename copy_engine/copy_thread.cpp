@@ -18,6 +18,8 @@ namespace {
 // random leaves thousands, on whose single pages a disk with a limit of operations takes its time, and RAM must go on.
 constexpr std::uint64_t max_bulk_bytes = 8 * mib;
 constexpr std::size_t max_bulk_writes = 64, max_capture_writes = 64;
+// Captured pages that wait for the bulk stream may be an eighth of what is free: with them a block is one write.
+constexpr std::size_t most_waiting_of_free = 8;
 constexpr unsigned ring_entries = 256;
 
 std::uint64_t size_of(const std::vector<iovec>& parts) {
@@ -131,14 +133,24 @@ void copy_thread::set_branch_rate(std::uint64_t bytes_per_second) {
 
 void copy_thread::hurry_if_need_be(copy_priority& priority) {
   const bool wanted = std::any_of(jobs_.begin(), jobs_.end(), [](const auto& job) { return job->must_hurry(); });
-  if (wanted == priority.hurries()) return;
-  priority.hurry(wanted);
-  if (wanted) {
-    hurries_on_ = cpu_bounds_.stay_here();
-  } else {
+  if (wanted != priority.hurries()) {
+    priority.hurry(wanted);
+    if (wanted) return hurry_on(cpu_bounds_.stay_here());
     cpu_bounds_.release();
+    hurry_on(std::nullopt);
+  } else if (hurries_on_ && priority.is_crowded(engine_clock::now())) {
+    cpu_bounds_.keep_off({*hurries_on_});
+    hurry_on(cpu_bounds_.stay_here());
   }
-  if (hurries_on_) faults_.post([&faults = faults_, cpu = *hurries_on_, wanted] { faults.keep_off(cpu, wanted); });
+}
+
+void copy_thread::hurry_on(std::optional<int> cpu) {
+  const auto before = std::exchange(hurries_on_, cpu);
+  if (before == cpu) return;
+  faults_.post([&faults = faults_, before, cpu] {
+    if (before) faults.keep_off(*before, false);
+    if (cpu) faults.keep_off(*cpu, true);
+  });
 }
 
 std::optional<std::chrono::nanoseconds> copy_thread::time_to_write(copy_job& job) const {
@@ -209,24 +221,20 @@ void copy_thread::stream_block(copy_job& job, const std::shared_ptr<save_buffer>
 std::size_t copy_thread::stream(copy_job& job, std::size_t page, std::size_t end,
                                 const std::shared_ptr<save_buffer>& into) {
   const std::byte* const ram = job.branch->memory->data();
-  std::size_t run = 0;  // claimed pages with content that end at `page`
+  auto captured = job.waiting.lower_bound(page);
+  write_operation run;  // pages with content that end at `page`
   const auto write_run = [&] {
-    if (run == 0) return;
-    write_operation operation;
-    operation.first_page = page - run;
-    operation.pages = run;
-    operation.offset = operation.first_page * page_size;
-    operation.saved = into;
-    const std::byte* const from = into ? into->end() - run * page_size : ram + operation.offset;
-    operation.parts.push_back({const_cast<std::byte*>(from), run * page_size});
+    if (run.pages == 0) return;
     if (into) {
-      job.saved.push_back(std::move(operation));
-      job.saved_pages += run;
-      counters_.saved_ahead_pages.fetch_add(run, std::memory_order_relaxed);
+      const std::size_t saved = run.pages - run.captures.size();
+      run.saved = into;
+      job.saved.push_back(std::move(run));
+      job.saved_pages += saved;
+      counters_.saved_ahead_pages.fetch_add(saved, std::memory_order_relaxed);
     } else {
-      submit(job, std::move(operation));
+      submit(job, std::move(run));
     }
-    run = 0;
+    run = {};
   };
   while (page < end) {
     auto data = job.next_data(page);
@@ -240,18 +248,33 @@ std::size_t copy_thread::stream(copy_job& job, std::size_t page, std::size_t end
       page = *data;
       continue;
     }
-    if (!job.branch->states.claim(page)) {
-      write_run();
-    } else if (is_zero_page({ram + page * page_size, page_size})) {
-      write_run();
-      if (job.branch->states.settle(page)) {
-        ++job.summary.zero_pages;
-        job.settle_pages(1);
+    while (captured != job.waiting.end() && captured->first < page) ++captured;
+    if (job.branch->states.claim(page)) {
+      if (is_zero_page({ram + page * page_size, page_size})) {
+        write_run();
+        if (job.branch->states.settle(page)) {
+          ++job.summary.zero_pages;
+          job.settle_pages(1);
+        }
+      } else if (!into) {
+        run.append(page, ram + page * page_size);
+      } else if (save_page(job, page, *into)) {
+        run.append(page, into->end() - page_size);
+      } else {
+        write_run();
       }
-    } else if (into && !save_page(job, page, *into)) {
-      write_run();
+    } else if (captured != job.waiting.end() && captured->first == page) {
+      bounce_buffer* const buffer = captured->second;
+      captured = job.waiting.erase(captured);
+      if (is_zero_page(buffer->bytes())) {
+        write_run();
+        settle_capture(job, buffer);
+      } else {
+        run.append(page, buffer->data);
+        run.captures.push_back({buffer});
+      }
     } else {
-      ++run;
+      write_run();
     }
     ++page;
   }
@@ -285,9 +308,12 @@ void copy_thread::submit(copy_job& job, write_operation operation) {
   if (!kept.is_bulk()) return;
   // While the disk is at it. Of pages in RAM, only used if they are still protected when the write is through.
   ::io_uring_submit(&ring_);
-  auto* content = static_cast<const std::byte*>(kept.parts.front().iov_base);
-  for (std::size_t page = kept.first_page; page < kept.first_page + kept.pages; ++page, content += page_size) {
-    job.digests[page] = page_digest({content, page_size});
+  std::size_t page = kept.first_page;
+  for (const iovec& part : kept.parts) {
+    const auto* const content = static_cast<const std::byte*>(part.iov_base);
+    for (std::size_t at = 0; at < part.iov_len; at += page_size) {
+      job.digests[page++] = page_digest({content + at, page_size});
+    }
   }
 }
 
@@ -350,15 +376,15 @@ void copy_thread::operation_done(write_operation& operation) {
   const write_operation ended = std::move(operation);
   job.in_flight.erase(ended.self);
   if (job.stage != job_stage::copying) {
-    for (const capture_write& each : ended.captures) faults_.pool().release(each.buffer);
-    for (const capture_write& each : ended.overwrites) faults_.pool().release(each.buffer);
-    return;
+    release(ended.captures);
+    return release(ended.overwrites);
   }
   for (const capture_write& each : ended.captures) settle_capture(job, each.buffer);
   std::size_t settled = 0;
   for (std::size_t page = ended.first_page; page < ended.first_page + ended.pages; ++page) {
     if (ended.saved || job.branch->states.settle(page)) ++settled;
   }
+  if (ended.saved) settled -= ended.captures.size();
   job.summary.bulk_pages += settled;
   counters_.bulk_pages.fetch_add(settled, std::memory_order_relaxed);
   const std::size_t before = job.settled;
@@ -371,8 +397,13 @@ void copy_thread::operation_done(write_operation& operation) {
 
 void copy_thread::take_captures(copy_job& job) {
   std::vector<capture_write> ready;
-  for (bounce_buffer* buffer = job.branch->captures.take_all(); buffer != nullptr; buffer = buffer->next) {
+  for (bounce_buffer *buffer = job.branch->captures.take_all(), *next = nullptr; buffer != nullptr; buffer = next) {
+    next = buffer->next;
     const bool was_in_flight = job.branch->states.at(buffer->page) == page_state::captured_in_flight;
+    if (!was_in_flight && buffer->page >= job.next_page) {
+      job.waiting.emplace(buffer->page, buffer);
+      continue;
+    }
     const auto holds_page = [&](const write_operation& operation) {
       return buffer->page - operation.first_page < operation.pages;
     };
@@ -384,6 +415,10 @@ void copy_thread::take_captures(copy_job& job) {
     return left.buffer->page < right.buffer->page;
   });
   job.captures.insert(job.captures.end(), ready.begin(), ready.end());
+  const bool stream_stands = job.bulk_complete() || job.branch->waits_for_limit.load(std::memory_order_relaxed);
+  if (stream_stands || job.waiting.size() * most_waiting_of_free > faults_.pool().free_pages()) {
+    for (const auto& [page, buffer] : std::exchange(job.waiting, {})) job.captures.push_back({buffer});
+  }
 }
 
 void copy_thread::write_captures(copy_job& job) {
@@ -439,9 +474,10 @@ void copy_thread::close_finished_jobs() {
       });
     }
     if (job->stage != job_stage::copying) {
-      job->saved.clear();
+      for (const write_operation& operation : std::exchange(job->saved, {})) release(operation.captures);
       job->save_into.reset();
-      for (const capture_write& each : std::exchange(job->captures, {})) faults_.pool().release(each.buffer);
+      release(std::exchange(job->captures, {}));
+      for (const auto& [page, buffer] : std::exchange(job->waiting, {})) faults_.pool().release(buffer);
     }
     if (job->stage != job_stage::detached || !job->in_flight.empty()) continue;
     jobs_.remove(job);

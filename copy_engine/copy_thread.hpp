@@ -57,15 +57,16 @@ class copy_thread {
   // Until the next bulk write of the job, as the limits say; nullopt: there is none, or not before a completion.
   std::optional<std::chrono::nanoseconds> time_to_write(copy_job& job) const;
   // While a guest stands still for its copy again and again, this thread competes for a CPU of its own, away from the
-  // fault thread.
+  // fault thread and from who else wants that CPU.
   void hurry_if_need_be(copy_priority& priority);
+  void hurry_on(std::optional<int> cpu);  // nullopt: on none any more
   void wait_for_events(std::optional<std::chrono::nanoseconds> at_most);
   void pump_bulk(copy_job& job);
   // If the job must hurry and bounce memory is free: saves the next block there, to be written later. False: nothing
   // done.
   bool save_ahead(copy_job& job);
   void stream_block(copy_job& job, const std::shared_ptr<save_buffer>& into);
-  // Streams [page, end), but for what is captured or copied already; holes are settled, the last one beyond `end`, too.
+  // Streams [page, end), with its captured pages that wait; holes are settled, the last one beyond `end`, too.
   // Writes it from RAM, or saves it `into` a buffer with room for it. Returns where it stopped.
   std::size_t stream(copy_job& job, std::size_t page, std::size_t end, const std::shared_ptr<save_buffer>& into);
   // False: a fault captured the page meanwhile, so that is written instead. REQUIRES: the page is claimed.
@@ -76,6 +77,8 @@ class copy_thread {
   void listen_for_wakeup();
   void handle(io_uring_cqe* completion);
   void operation_done(write_operation& operation);
+  // From the fault thread. The stream takes along those of pages that it has yet to reach, unless it stands or bounce
+  // memory is scarce; the others are written by themselves.
   void take_captures(copy_job& job);
   void write_captures(copy_job& job);  // as many as may be in flight
   void settle_capture(copy_job& job, bounce_buffer* buffer);
@@ -83,6 +86,10 @@ class copy_thread {
   void fail(copy_job& job, error reason);
   void close_finished_jobs();
   void release_captures(epoch& branch);
+  template <class captures>
+  void release(const captures& unwanted) {
+    for (const capture_write& each : unwanted) faults_.pool().release(each.buffer);
+  }
 
   task_queue tasks_;
   fault_thread& faults_;

@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 
+#include "copy_engine/cpu_bounds.hpp"
 #include "tests/copy_engine/busy_cpus.hpp"
 
 namespace coppice {
@@ -87,8 +88,42 @@ TEST(copy_priority_test, where_all_cpus_are_busy_it_does_not_starve) {
     priority.hurry(true);
     priority.reconsider(std::chrono::steady_clock::now() + seconds(1));
     EXPECT_EQ(::sched_getscheduler(0), SCHED_BATCH);
+    EXPECT_EQ(::getpriority(PRIO_PROCESS, 0), 5);
     priority.hurry(false);
     EXPECT_NE(::sched_getscheduler(0), SCHED_BATCH);
+  });
+}
+
+TEST(copy_priority_test, who_hurries_leaves_its_cpu_to_who_is_woken_there) {
+  NEEDS_THE_RIGHT_TO_LEAVE_SCHED_IDLE;
+  in_thread([] {
+    copy_priority priority;
+    priority.hurry(true);
+    EXPECT_EQ(::sched_getscheduler(0), SCHED_BATCH);
+    EXPECT_EQ(::getpriority(PRIO_PROCESS, 0), 19);
+    priority.hurry(false);
+    EXPECT_EQ(::sched_getscheduler(0), SCHED_IDLE);
+    EXPECT_EQ(::getpriority(PRIO_PROCESS, 0), 5);
+  });
+}
+
+TEST(copy_priority_test, who_hurries_learns_that_another_wants_its_cpu) {
+  NEEDS_THE_RIGHT_TO_LEAVE_SCHED_IDLE;
+  in_thread([] {
+    cpu_bounds bounds;
+    const auto here = bounds.stay_here();
+    if (!here) GTEST_SKIP() << "needs two CPUs";
+    copy_priority priority;
+    const busy_cpus others;  // bound to this one, as they are started from here
+    const auto is_crowded_before = [&](std::chrono::steady_clock::time_point deadline) {
+      while (std::chrono::steady_clock::now() < deadline) {
+        if (priority.is_crowded(std::chrono::steady_clock::now())) return true;
+      }
+      return false;
+    };
+    EXPECT_FALSE(is_crowded_before(std::chrono::steady_clock::now() + milliseconds(20))) << "it does not hurry";
+    priority.hurry(true);
+    EXPECT_TRUE(is_crowded_before(std::chrono::steady_clock::now() + seconds(60)));
   });
 }
 

@@ -48,6 +48,24 @@ TEST(cpu_bounds_test, who_keeps_off_runs_on_the_others_until_none_are_named) {
   }).join();
 }
 
+TEST(cpu_bounds_test, who_has_to_leave_its_cpu_stays_on_another) {
+  NEEDS_TWO_CPUS;
+  std::thread([&all] {
+    cpu_bounds bounds;
+    const auto first = bounds.stay_here();
+    ASSERT_TRUE(first);
+    bounds.keep_off({*first});
+    const auto second = bounds.stay_here();
+    ASSERT_TRUE(second);
+    EXPECT_NE(*first, *second);
+    const cpu_set_t bound = allowed();
+    EXPECT_EQ(CPU_COUNT(&bound), 1);
+    bounds.release();
+    const cpu_set_t after = allowed();
+    EXPECT_TRUE(CPU_EQUAL(&after, &all));
+  }).join();
+}
+
 TEST(cpu_bounds_test, where_no_cpu_would_be_left_nothing_changes) {
   std::thread([] {
     const cpu_set_t all = allowed();

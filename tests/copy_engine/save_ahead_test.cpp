@@ -2,7 +2,9 @@
 // copy gets no further than its first MiB.
 #include <sched.h>
 
+#include <atomic>
 #include <fstream>
+#include <thread>
 
 #include "tests/copy_engine/busy_cpus.hpp"
 #include "tests/copy_engine/engine_fixture.hpp"
@@ -134,6 +136,34 @@ TEST_F(save_ahead_test, a_guest_that_writes_sequentially_is_not_saved_ahead) {
   expect_perfect(made);
 }
 
+TEST_F(save_ahead_test, a_copy_that_hurries_leaves_the_cpu_that_another_wants) {
+  start_with_written_ram({.bounce_bytes = scarce_bounce_pages * page_size, .rates = {.branch_bytes_per_second = 1}});
+  if (IsSkipped() || HasFatalFailure()) return;
+  if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "needs two CPUs";
+  auto made = branch_saved_ahead(0);
+  cpu_set_t first;
+  ASSERT_TRUE(eventually([&first] {
+    first = cpus_of("coppice-copy");
+    return CPU_COUNT(&first) == 1;
+  }));
+  std::atomic<bool> stop = false;
+  std::thread other([&] {
+    EXPECT_EQ(::sched_setaffinity(0, sizeof first, &first), 0);
+    while (!stop.load(std::memory_order_relaxed)) {
+    }
+  });
+  engine->set_rates({.branch_bytes_per_second = 16 * mib});
+  EXPECT_TRUE(eventually([&first] {
+    const cpu_set_t now = cpus_of("coppice-copy");
+    return CPU_COUNT(&now) == 1 && !CPU_EQUAL(&now, &first);
+  }));
+  stop = true;
+  other.join();
+  engine->set_rates({});
+  expect_perfect(made);
+  vm->resume();
+}
+
 TEST_F(save_ahead_test, where_all_cpus_are_busy_what_is_saved_is_written) {
   start_with_written_ram({.rates = {.branch_bytes_per_second = 1}});
   if (IsSkipped() || HasFatalFailure()) return;
@@ -186,11 +216,13 @@ TEST_F(save_ahead_test, a_branch_that_is_given_up_hurries_nobody_though_its_disk
   EXPECT_EQ(made.outcome.get().error().code, errc::unavailable);
 }
 
-// A guest that writes at random leaves captures of single pages: here more than the disk lets through.
+// A guest that writes at random leaves captures of single pages: here more than the disk lets through, and too many to
+// wait for their blocks.
 TEST_F(save_ahead_test, writes_of_captures_do_not_hold_up_those_of_ram) {
   constexpr std::size_t steps = 600;
   stuck_disk disk(pages * page_size);
-  start_with_written_ram({}, {.pages = pages, .busy = pages / 2});  // hardly two neighbours are captured
+  start_with_written_ram({.bounce_bytes = 2 * steps * page_size},
+                         {.pages = pages, .busy = pages / 2});  // hardly two neighbours are captured
   if (IsSkipped() || HasFatalFailure()) return;
   if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
   vm->pause();
@@ -201,8 +233,28 @@ TEST_F(save_ahead_test, writes_of_captures_do_not_hold_up_those_of_ram) {
   start_copy(made, *open_file(disk.file(), O_RDWR));
   disk.allow(steps / 2);  // in the order in which they come
   EXPECT_TRUE(eventually([&] { return engine->stats().bulk_pages > 0; }));
+  EXPECT_TRUE(disk.wait_for_stuck_write()) << "so many would have been enough for all of RAM";
   disk.release();
   expect_perfect_on_disk(made, disk);
+  vm->resume();
+}
+
+// With the pages around them: 32 MiB in writes of at most 128 KiB, as FUSE makes them, not a write a page.
+TEST_F(save_ahead_test, captures_are_written_with_the_blocks_that_they_are_in) {
+  constexpr std::size_t steps = 600;
+  stuck_disk disk(pages * page_size);
+  start_with_written_ram({}, {.pages = pages, .busy = pages / 2});
+  if (IsSkipped() || HasFatalFailure()) return;
+  if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
+  vm->pause();
+  auto made = prearmed_branch("unused");
+  take_instant(made);
+  vm->run_for(steps);
+  ASSERT_GT(engine->stats().captured_pages, steps / 2);
+  disk.allow(pages / 32 + 8);
+  start_copy(made, *open_file(disk.file(), O_RDWR));
+  expect_perfect_on_disk(made, disk);
+  disk.release();
   vm->resume();
 }
 
