@@ -220,8 +220,6 @@ void copy_thread::stream_block(copy_job& job, const std::shared_ptr<save_buffer>
 
 std::size_t copy_thread::stream(copy_job& job, std::size_t page, std::size_t end,
                                 const std::shared_ptr<save_buffer>& into) {
-  const std::byte* const ram = job.branch->memory->data();
-  auto captured = job.waiting.lower_bound(page);
   write_operation run;  // pages with content that end at `page`
   const auto write_run = [&] {
     if (run.pages == 0) return;
@@ -248,31 +246,8 @@ std::size_t copy_thread::stream(copy_job& job, std::size_t page, std::size_t end
       page = *data;
       continue;
     }
-    while (captured != job.waiting.end() && captured->first < page) ++captured;
-    if (job.branch->states.claim(page)) {
-      if (is_zero_page({ram + page * page_size, page_size})) {
-        write_run();
-        if (job.branch->states.settle(page)) {
-          ++job.summary.zero_pages;
-          job.settle_pages(1);
-        }
-      } else if (!into) {
-        run.append(page, ram + page * page_size);
-      } else if (save_page(job, page, *into)) {
-        run.append(page, into->end() - page_size);
-      } else {
-        write_run();
-      }
-    } else if (captured != job.waiting.end() && captured->first == page) {
-      bounce_buffer* const buffer = captured->second;
-      captured = job.waiting.erase(captured);
-      if (is_zero_page(buffer->bytes())) {
-        write_run();
-        settle_capture(job, buffer);
-      } else {
-        run.append(page, buffer->data);
-        run.captures.push_back({buffer});
-      }
+    if (const std::byte* const content = take_page(job, page, into.get(), run)) {
+      run.append(page, content);
     } else {
       write_run();
     }
@@ -282,11 +257,34 @@ std::size_t copy_thread::stream(copy_job& job, std::size_t page, std::size_t end
   return page;
 }
 
-bool copy_thread::save_page(copy_job& job, std::size_t page, save_buffer& into) {
-  into.append(job.branch->memory->data() + page * page_size);
-  if (job.branch->states.settle(page)) return true;
+const std::byte* copy_thread::take_page(copy_job& job, std::size_t page, save_buffer* into, write_operation& run) {
+  page_states& states = job.branch->states;
+  if (states.claim(page)) {
+    const std::byte* const in_ram = job.branch->memory->data() + page * page_size;
+    if (!is_zero_page({in_ram, page_size})) return into ? save_page(job, page, *into) : in_ram;
+    if (states.settle(page)) {
+      ++job.summary.zero_pages;
+      job.settle_pages(1);
+    }
+    return nullptr;
+  }
+  const auto captured = job.waiting.find(page);
+  if (captured == job.waiting.end()) return nullptr;
+  bounce_buffer* const buffer = captured->second;
+  job.waiting.erase(captured);
+  if (is_zero_page(buffer->bytes())) {
+    settle_capture(job, buffer);
+    return nullptr;
+  }
+  run.captures.push_back({buffer});
+  return buffer->data;
+}
+
+const std::byte* copy_thread::save_page(copy_job& job, std::size_t page, save_buffer& into) {
+  const std::byte* const saved = into.append(job.branch->memory->data() + page * page_size);
+  if (job.branch->states.settle(page)) return saved;
   into.drop_last();
-  return false;
+  return nullptr;
 }
 
 void copy_thread::submit(copy_job& job, write_operation operation) {

@@ -69,8 +69,11 @@ class copy_thread {
   // Streams [page, end), with its captured pages that wait; holes are settled, the last one beyond `end`, too.
   // Writes it from RAM, or saves it `into` a buffer with room for it. Returns where it stopped.
   std::size_t stream(copy_job& job, std::size_t page, std::size_t end, const std::shared_ptr<save_buffer>& into);
-  // False: a fault captured the page meanwhile, so that is written instead. REQUIRES: the page is claimed.
-  static bool save_page(copy_job& job, std::size_t page, save_buffer& into);
+  // The content that the page has to add to `run`: its own, which it claims, what it saved of it, or that of a capture
+  // that waits. nullptr: it is zero, or not for the stream to write.
+  const std::byte* take_page(copy_job& job, std::size_t page, save_buffer* into, write_operation& run);
+  // nullptr: a fault captured the page meanwhile, so that is written instead. REQUIRES: the page is claimed.
+  static const std::byte* save_page(copy_job& job, std::size_t page, save_buffer& into);
   void submit(copy_job& job, write_operation operation);
   void queue_write(write_operation& operation);
   io_uring_sqe* next_entry();

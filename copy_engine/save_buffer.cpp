@@ -23,9 +23,10 @@ save_buffer::~save_buffer() {
   pool_.unreserve(vm_->bounce, pages);
 }
 
-void save_buffer::append(const std::byte* page) noexcept {
-  std::memcpy(end(), page, page_size);
-  ++filled_;
+const std::byte* save_buffer::append(const std::byte* page) noexcept {
+  std::byte* const copy = memory_.data() + filled_++ * page_size;
+  std::memcpy(copy, page, page_size);
+  return copy;
 }
 
 }  // namespace coppice

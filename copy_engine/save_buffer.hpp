@@ -23,9 +23,8 @@ class save_buffer {
   save_buffer& operator=(const save_buffer&) = delete;
 
   std::size_t room() const noexcept { return pages - filled_; }  // in pages
-  std::byte* end() const noexcept { return memory_.data() + filled_ * page_size; }
-  // REQUIRES: room() > 0
-  void append(const std::byte* page) noexcept;
+  // Returns the copy. REQUIRES: room() > 0
+  const std::byte* append(const std::byte* page) noexcept;
   void drop_last() noexcept { --filled_; }
 
  private:
