@@ -66,10 +66,10 @@ class bounce_pool {
     return free_count_ > reserved ? free_count_ - reserved : 0;
   }
 
-  // How many of them `vm` may have.
+  // How many of them `vm` may have: as many as if it took one after the other, each of which leaves fewer free.
   std::size_t available_to(const bounce_share& vm) noexcept {
     const std::size_t free = available(), most = most_of_free * free, held = vm.held();
-    return held < most ? std::min(free, most - held) : 0;
+    return held < most ? (most - held + most_of_free) / (most_of_free + 1) : 0;
   }
 
   // `vm` outlives the buffer's use. REQUIRES: available() > 0
