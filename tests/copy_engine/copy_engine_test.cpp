@@ -165,7 +165,7 @@ TEST_F(copy_engine_test, what_is_copied_is_lifted_while_the_rest_is_copied) {
   constexpr std::size_t pages = 8192, last = pages - 1;  // four slices, a second each
   START_OR_SKIP({.pages = pages, .split = 100}, {.rates = {.branch_bytes_per_second = 8 * mib}});
   while (vm->steps() < 12 * pages) ASSERT_TRUE(vm->runs());  // nearly every page is written
-  vm->pause();  // before the pre-arm: no block comes before the others
+  vm->pause();                                               // before the pre-arm: no block comes before the others
   auto first = prearmed_branch("first");
   take_instant(first);
   EXPECT_TRUE(vm->is_protected(0));
