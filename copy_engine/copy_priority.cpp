@@ -51,6 +51,10 @@ std::optional<run_time> run_time_of(const fs::path& thread) {
   return run_time{std::chrono::nanoseconds(on_cpu), std::chrono::nanoseconds(waited)};
 }
 
+std::optional<run_time> own_run_time() {
+  return run_time_of(own_threads / std::to_string(::gettid()));
+}
+
 // The calling thread and its workers, which begin and end as they are needed.
 std::map<pid_t, run_time> run_times() {
   std::map<pid_t, run_time> found;
@@ -80,8 +84,7 @@ bool should_give_way(bool now, const run_time& own, const run_time& workers,
   return !hardly_needs_one(all) && all.on_cpu * 4 > wanted(all) * 3;
 }
 
-copy_priority::copy_priority()
-    : may_change_(may_leave_idle_policy() && run_time_of(own_threads / std::to_string(::gettid()))) {
+copy_priority::copy_priority() : may_change_(may_leave_idle_policy() && own_run_time()) {
   ::setpriority(PRIO_PROCESS, 0, copy_nice);  // guests and the fault thread come first
   seen_ = run_times();
   if (may_change_) give_way(true);
@@ -106,13 +109,13 @@ void copy_priority::hurry(bool wanted) {
   apply_to_own();
   if (!wanted) return;
   crowd_look_ = clock::now();
-  had_at_crowd_look_ = run_time_of(own_threads / std::to_string(::gettid())).value_or(run_time{});
+  had_at_crowd_look_ = own_run_time().value_or(run_time{});
 }
 
 bool copy_priority::is_crowded(clock::time_point now) {
   if (!hurries_ || now < crowd_look_ + crowd_look_every) return false;
   crowd_look_ = now;
-  const auto total = run_time_of(own_threads / std::to_string(::gettid()));
+  const auto total = own_run_time();
   if (!total) return false;
   const run_time before = std::exchange(had_at_crowd_look_, *total);
   const auto waited = total->waited - before.waited, ran = total->on_cpu - before.on_cpu;

@@ -63,6 +63,16 @@ class save_ahead_test : public copy_engine_test {
     EXPECT_TRUE(eventually([&] { return engine->stats().saved_ahead_pages > saved; }));
     return made;
   }
+  // Of a guest that has taken `steps` at random since its instant, hardly two of them to neighbours, and stands still:
+  // what they captured is there when the copy starts.
+  running_branch branch_with_captures(std::size_t steps) {
+    vm->pause();
+    auto made = prearmed_branch("unused");
+    take_instant(made);
+    vm->run_for(steps);
+    EXPECT_GT(engine->stats().captured_pages, steps / 2);
+    return made;
+  }
   // Without a fault of the guest, which stands still until then.
   bool all_is_freed() {
     if (!eventually([this] { return !is_any_protected(); })) return false;
@@ -222,15 +232,10 @@ TEST_F(save_ahead_test, a_branch_that_is_given_up_hurries_nobody_though_its_disk
 TEST_F(save_ahead_test, writes_of_captures_do_not_hold_up_those_of_ram) {
   constexpr std::size_t steps = 600;
   stuck_disk disk(pages * page_size);
-  start_with_written_ram({.bounce_bytes = 2 * steps * page_size},
-                         {.pages = pages, .busy = pages / 2});  // hardly two neighbours are captured
+  start_with_written_ram({.bounce_bytes = 2 * steps * page_size}, {.pages = pages, .busy = pages / 2});
   if (IsSkipped() || HasFatalFailure()) return;
   if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
-  vm->pause();
-  auto made = prearmed_branch("unused");
-  take_instant(made);
-  vm->run_for(steps);
-  ASSERT_GT(engine->stats().captured_pages, steps / 2);
+  auto made = branch_with_captures(steps);
   start_copy(made, *open_file(disk.file(), O_RDWR));
   disk.allow(steps / 2);  // in the order in which they come
   EXPECT_TRUE(eventually([&] { return engine->stats().bulk_pages > 0; }));
@@ -247,11 +252,7 @@ TEST_F(save_ahead_test, captures_are_written_with_the_blocks_that_they_are_in) {
   start_with_written_ram({}, {.pages = pages, .busy = pages / 2});
   if (IsSkipped() || HasFatalFailure()) return;
   if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
-  vm->pause();
-  auto made = prearmed_branch("unused");
-  take_instant(made);
-  vm->run_for(steps);
-  ASSERT_GT(engine->stats().captured_pages, steps / 2);
+  auto made = branch_with_captures(steps);
   disk.allow(pages / 32 + 8);
   start_copy(made, *open_file(disk.file(), O_RDWR));
   expect_perfect_on_disk(made, disk);
