@@ -32,9 +32,10 @@ struct write_operation {
   std::uint64_t offset = 0;               // of what is still to be written
   std::vector<iovec> parts;               // what is still to be written
   bool is_direct = false;                 // submitted with O_DIRECT
-  std::size_t first_page = 0, pages = 0;  // bulk: the run of claimed pages
-  std::shared_ptr<save_buffer> saved;   // bulk: where its pages are, which are `done` already; none: in RAM, in flight
-  std::vector<capture_write> captures;  // a capture write: its pages
+  std::size_t first_page = 0, pages = 0;  // bulk: the run of pages, each claimed or a capture that has waited
+  // Bulk: where the claimed ones are, which are `done` already; none: in RAM, in flight.
+  std::shared_ptr<save_buffer> saved;
+  std::vector<capture_write> captures;    // a capture write: its pages; bulk: those of the run that are captures
   std::vector<capture_write> overwrites;  // bulk: pages captured while this write was in flight, to be written after it
   std::list<write_operation>::iterator self;
 

@@ -122,11 +122,13 @@ bool copy_priority::is_crowded(clock::time_point now) {
   return waited > short_wait && waited * 4 > waited + ran;
 }
 
-// Workers that begin later have the policy of the thread that needs them, until it looks again.
+// Workers that begin later have the policy and nice value of the thread that needs them, until it looks again.
 void copy_priority::give_way(bool wanted) {
   gives_way_ = wanted;
   for (const auto& [thread, total] : seen_) {
-    if (thread != ::gettid()) set_policy(thread, wanted ? SCHED_IDLE : SCHED_OTHER);
+    if (thread == ::gettid()) continue;
+    ::setpriority(PRIO_PROCESS, static_cast<id_t>(thread), copy_nice);  // one that began while it hurried has its value
+    set_policy(thread, wanted ? SCHED_IDLE : SCHED_OTHER);
   }
   apply_to_own();
 }

@@ -91,10 +91,11 @@ void copy_thread::run() {
     const auto more_in = pump();
     close_finished_jobs();
     hurry_if_need_be(priority);
-    faults_.notify_released();  // by a completion, or by what needed no write
+    faults_.notify_released();  // by what needed no write
     wait_for_events(stopping_ ? std::chrono::nanoseconds(0) : more_in);
     io_uring_cqe* completion = nullptr;
     while (::io_uring_peek_cqe(&ring_, &completion) == 0) handle(completion);
+    faults_.notify_released();
   }
 }
 
@@ -167,7 +168,10 @@ std::optional<std::chrono::nanoseconds> copy_thread::pump() {
   for (std::size_t left = jobs_.size(); left > 0; --left) {
     const auto at = next++;
     const auto job = *at;
-    if (job->stage != job_stage::copying || job->failure) continue;
+    if (job->stage != job_stage::copying || job->failure) {
+      job->branch->waits_for_limit.store(false, std::memory_order_relaxed);  // but for its last writes, maybe
+      continue;
+    }
     take_captures(*job);
     write_captures(*job);  // never held up by the limits: bounce memory is scarcer
     job->look_at_faults(engine_clock::now());
@@ -343,7 +347,7 @@ void copy_thread::handle(io_uring_cqe* completion) {
   }
   copy_job& job = *operation->job;
   const bool retry = outcome == -EAGAIN || outcome == -EINTR;
-  if (outcome == -EINVAL && operation->is_direct) {
+  if (outcome == -EINVAL && operation->is_direct && job.stage == job_stage::copying && !job.failure) {
     job.is_direct = false;  // not on this file system
     set_direct(job.image.get(), false);
     return queue_write(*operation);

@@ -25,8 +25,7 @@ std::optional<int> cpu_bounds::stay_here() noexcept {
 
 void cpu_bounds::keep_off(const std::vector<int>& cpus) noexcept {
   if (cpus.empty()) {
-    if (before_) ::sched_setaffinity(0, sizeof *before_, &*before_);
-    before_.reset();
+    if (before_ && ::sched_setaffinity(0, sizeof *before_, &*before_) == 0) before_.reset();
     return;
   }
   if (!before_) before_ = allowed_cpus();

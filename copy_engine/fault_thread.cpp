@@ -287,15 +287,23 @@ std::vector<memory_region> fault_thread::pieces_of(const attached_vm& vm, std::v
 
 void fault_thread::detach(epoch& branch, std::function<void()> done) {
   attached_vm& vm = *branch.vm;
-  if (branch.phase == epoch_phase::detached) return done();
+  const bool is_known = branch.phase != epoch_phase::idle && branch.phase != epoch_phase::detached;
   branch.phase = epoch_phase::detached;
+  if (!is_known) return done();
   std::erase_if(vm.epochs, [&](const auto& other) { return other.get() == &branch; });
   if (auto step = std::exchange(branch.step_done, nullptr)) step(error{errc::cancelled, 0, "the branch was given up"});
   if (!vm.uffd) return done();
-  if (!vm.lift_offset) begin_lifting(vm);
+  // Not while another needs all: its pre-arm has called off a lifting, of which a slice may still be under way.
+  if (!vm.lift_offset && !is_all_needed(vm)) begin_lifting(vm);
   if (!vm.epochs.empty()) return done();
   vm.when_lifted.push_back(std::move(done));
   if (*vm.lift_offset >= vm.memory->size()) end_lifting(vm);
+}
+
+bool fault_thread::is_all_needed(const attached_vm& vm) {
+  return std::any_of(vm.epochs.begin(), vm.epochs.end(), [](const auto& branch) {
+    return branch->phase == epoch_phase::prearming || branch->phase == epoch_phase::prearmed;
+  });
 }
 
 void fault_thread::begin_lifting(attached_vm& vm) {
@@ -429,6 +437,7 @@ void fault_thread::retry_deferred() {
     for (std::size_t left = vms_.size(); left > 0; --left, ++next) {
       if (next == vms_.end()) next = vms_.begin();
       attached_vm& vm = *next->second;
+      deferred_.fetch_sub(lift_saved_deferred(vm), std::memory_order_relaxed);
       if (vm.deferred_faults.empty()) continue;
       if (!serve_fault(vm, vm.deferred_faults.front().page, 1, pool_.available_to(vm.bounce))) continue;
       vm.deferred_faults.pop_front();
@@ -437,6 +446,14 @@ void fault_thread::retry_deferred() {
       served = true;
     }
   }
+}
+
+std::size_t fault_thread::lift_saved_deferred(attached_vm& vm) {
+  return std::erase_if(vm.deferred_faults, [&vm](const deferred_fault& fault) {
+    if (!is_saved(vm, fault.page)) return false;
+    lift_saved(vm, fault.page);
+    return true;
+  });
 }
 
 int fault_thread::deferral_timeout() const {

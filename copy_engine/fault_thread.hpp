@@ -72,6 +72,7 @@ class fault_thread {
   static std::vector<memory_region> pieces_of(const attached_vm& vm, std::vector<std::size_t>& pages);
   // The next slice of RAM of which no epoch needs any page to be protected any more; nullopt: there is none yet.
   static std::optional<memory_region> next_to_lift(attached_vm& vm);
+  static bool is_all_needed(const attached_vm& vm);  // by an epoch that is pre-arming or pre-armed
   static void begin_lifting(attached_vm& vm);
   void lift_slice(const std::shared_ptr<attached_vm>& vm, const memory_region& piece);
   void end_lifting(attached_vm& vm);
@@ -88,6 +89,8 @@ class fault_thread {
   // REQUIRES: the epoch needs the page, and a bounce buffer is free.
   void capture(epoch& branch, std::size_t page);
   void retry_deferred();
+  // Those whose pages were saved meanwhile need no buffer, whatever waits before them. How many they were.
+  static std::size_t lift_saved_deferred(attached_vm& vm);
   int deferral_timeout() const;  // milliseconds until a deferred fault has waited too long; -1: there is none
   void give_up_overdue();
   void give_up(attached_vm& vm, std::size_t page);

@@ -31,9 +31,10 @@ void protection_thread::loop() {
   for (;;) {
     changed_.wait(lock, [this] { return next_ || stopping_; });
     if (stopping_) return;
-    const task work = std::exchange(next_, nullptr);
+    task work = std::exchange(next_, nullptr);
     lock.unlock();
     work();
+    work = nullptr;  // may close what the fault thread must not wait for
     lock.lock();
   }
 }

@@ -1,5 +1,7 @@
 // The engine under one guest that writes at full speed, with one vCPU or several: every image is of its instant, and
 // the guest is never left waiting.
+#include <random>
+
 #include "tests/copy_engine/engine_fixture.hpp"
 
 namespace coppice {
@@ -109,6 +111,66 @@ TEST_F(copy_engine_test, a_stuck_disk_holds_up_the_copy_and_not_the_guest) {
   auto outcome = made.outcome.get();
   ASSERT_TRUE(outcome) << outcome.error().message();
   EXPECT_EQ(vm->count_bad_pages(disk.content(), made.instant), 0U);
+}
+
+// Its slices are lifted as they are copied; here the first one may be under way when the next branch begins.
+TEST_F(copy_engine_test, two_branches_given_up_while_a_slice_is_lifted_leave_nothing_protected) {
+  constexpr std::size_t slice = 2048, pages = 2 * slice;
+  stuck_disk disk(pages * page_size);
+  START_OR_SKIP({.pages = pages});
+  if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
+  while (vm->steps() < 4 * pages) ASSERT_TRUE(vm->runs());
+  vm->pause();
+  std::mt19937 random(1);
+  for (int round = 0; round < 60; ++round) {
+    disk.hold();
+    auto first = prearmed_branch("unused");
+    take_instant(first);
+    start_copy(first, *open_file(disk.file(), O_RDWR));
+    const auto spin = [](std::chrono::microseconds time) {
+      for (const auto end = std::chrono::steady_clock::now() + time; std::chrono::steady_clock::now() < end;) {
+      }
+    };
+    const auto deadline = std::chrono::steady_clock::now() + patience;
+    while (first.session->progress().settled_pages < slice) {
+      ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+      disk.allow(1);
+      spin(std::chrono::microseconds(100));
+    }
+    spin(std::chrono::microseconds(random() % 300));
+    auto second = *memory->begin();
+    std::promise<result<void>> prearmed;
+    std::promise<void> ended;
+    second->prearm([&](result<void> outcome) { prearmed.set_value(std::move(outcome)); });
+    first.session->abort([&] { ended.set_value(); });
+    ASSERT_EQ(prearmed.get_future().wait_for(patience), std::future_status::ready);
+    wait_for_abort(*second);
+    disk.release();
+    ASSERT_EQ(ended.get_future().wait_for(patience), std::future_status::ready);
+    for (std::size_t page = 0; page < pages; ++page) ASSERT_FALSE(vm->is_protected(page)) << page;
+  }
+  vm->resume();
+}
+
+TEST_F(copy_engine_test, a_branch_given_up_for_its_disk_waits_for_no_limit) {
+  stuck_disk disk(8192 * page_size);
+  START_OR_SKIP({.pages = 8192}, {.bounce_bytes = 4 * page_size,
+                                  .rates = {.branch_bytes_per_second = 1},
+                                  .longest_deferral = std::chrono::milliseconds(20)});
+  if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
+  auto made = prearmed_branch("unused");
+  vm->pause();
+  take_instant(made);
+  start_copy(made, *open_file(disk.file(), O_RDWR));
+  ASSERT_TRUE(disk.wait_for_stuck_write());
+  ASSERT_TRUE(eventually([&] { return made.session->progress().waits_for_limit; }));
+  vm->resume();
+  ASSERT_TRUE(vm->runs()) << "it is given up";
+  EXPECT_TRUE(eventually([&] { return !made.session->progress().waits_for_limit; }));
+  EXPECT_NE(made.outcome.wait_for(std::chrono::seconds(0)), std::future_status::ready) << "its writes are stuck";
+  disk.release();
+  ASSERT_EQ(made.outcome.wait_for(patience), std::future_status::ready);
+  EXPECT_EQ(made.outcome.get().error().code, errc::unavailable);
 }
 
 TEST_F(copy_engine_test, a_disk_that_the_guest_would_have_to_wait_for_costs_the_branch_and_not_the_guest) {

@@ -133,6 +133,7 @@ TEST(copy_priority_test, while_it_hurries_its_workers_do_not_starve) {
   const busy_cpus others;
   in_thread([] {
     copy_priority priority;
+    priority.hurry(true);
     std::promise<pid_t> ready;
     std::atomic<bool> stop = false;
     std::thread working([&, name = "iou-wrk-" + std::to_string(::gettid())] {
@@ -141,7 +142,6 @@ TEST(copy_priority_test, while_it_hurries_its_workers_do_not_starve) {
       while (!stop.load(std::memory_order_relaxed)) {
       }
     });
-    priority.hurry(true);
     ::setpriority(PRIO_PROCESS, 0, -15);  // it is not the one that starves
     const pid_t worker = ready.get_future().get();
     const auto give_up_at = std::chrono::steady_clock::now() + seconds(60);
@@ -150,6 +150,7 @@ TEST(copy_priority_test, while_it_hurries_its_workers_do_not_starve) {
     }
     EXPECT_FALSE(priority.gives_way());
     EXPECT_EQ(::sched_getscheduler(worker), SCHED_OTHER);
+    EXPECT_EQ(::getpriority(PRIO_PROCESS, static_cast<id_t>(worker)), 5);
     EXPECT_EQ(::sched_getscheduler(0), SCHED_BATCH);
     stop = true;
     working.join();

@@ -109,6 +109,24 @@ TEST_F(stall_test, with_a_limit_of_the_host_the_guest_stalls_no_longer) {
   expect_no_longer_stall_under({.host_bytes_per_second = 1});
 }
 
+TEST_F(stall_test, with_little_bounce_memory_the_guest_stalls_no_longer_as_long_as_the_disk_keeps_up) {
+  stuck_disk disk(pages * page_size);
+  START_OR_SKIP({.pages = pages, .writers = 2}, {.bounce_bytes = 4 * page_size, .longest_deferral = patience});
+  if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
+  disk.release();
+  run_for(12 * pages);
+  const auto gap = measure(
+      slack, [&] { run_for(2 * pages); },
+      [&] {
+        std::memset(disk.content().data(), 0, pages * page_size);
+        auto made = branch("unused", *open_file(disk.file(), O_RDWR));
+        while (made.outcome.wait_for(std::chrono::seconds(0)) != std::future_status::ready) ASSERT_TRUE(vm->runs());
+        expect_perfect_on_disk(made, disk);
+      });
+  EXPECT_LE(gap.with, gap.without + slack);
+  EXPECT_GT(engine->stats().deferred_faults, 0U) << "there must be too little of it";
+}
+
 TEST_F(stall_test, with_a_stuck_disk_the_guest_stalls_no_longer_if_there_is_bounce_memory_for_what_it_writes) {
   expect_no_longer_stall_with(milliseconds(0));
 }
