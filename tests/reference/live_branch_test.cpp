@@ -16,7 +16,11 @@ struct live_branch_test : each_vmm_test {
   void SetUp() override {
     each_vmm_test::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
-    auto made = create_copy_engine({});
+    start_engine({});
+  }
+
+  void start_engine(const copy_engine_options& options) {
+    auto made = create_copy_engine(options);
     if (!made) GTEST_SKIP() << "no copy engine here: " << made.error().message();
     engine_ = std::move(*made);
   }
@@ -102,6 +106,20 @@ TEST_P(live_branch_test, branches_of_a_running_guest_of_256_mib_are_of_one_insta
     expect_good_child(taken);
     expect_advance(memory());
   }
+}
+
+TEST_P(live_branch_test, four_vcpus_that_wait_for_bounce_memory_all_the_time_go_on_and_the_image_is_of_one_instant) {
+  start_engine({.bounce_bytes = 4 * page_size, .longest_deferral = patience});
+  auto parent = boot_on_memfd("parent", {.vcpus = 4, .memory_mib = 64, .arguments = "journal.pages=2048"});
+  protect(*parent);
+  if (HasFatalFailure()) return;
+  for (int i = 0; i < 3 && !HasFatalFailure(); ++i) {
+    const snapshot taken = paths("branch" + std::to_string(i));
+    branch(*parent, taken, 4);
+    expect_good_child(taken);
+    expect_advance(memory());
+  }
+  EXPECT_GT(engine_->stats().deferred_faults, 0U) << "they must have waited";
 }
 
 TEST_P(live_branch_test, a_branch_of_a_child_of_a_branch_is_of_one_instant_too) {
