@@ -63,14 +63,21 @@ result<fs::path> built_file(const fs::path& path) {
   return error{errc::not_found, 0, (build / path).string() + " is not there: run coppice-bench from its build folder"};
 }
 
-result<std::unique_ptr<bench_daemon>> bench_daemon::start(const fs::path& parent, const std::string& vmm) {
+result<std::unique_ptr<bench_daemon>> bench_daemon::start(const fs::path& parent, const std::string& vmm,
+                                                          const copy_limits& limits) {
   auto binary = built_file("cli/coppiced");
   if (!binary) return std::move(binary).error();
   auto pattern = (fs::absolute(parent) / "coppice-bench-XXXXXX").string();
   if (::mkdtemp(pattern.data()) == nullptr) return errno_error("cannot create a folder in " + parent.string());
   std::unique_ptr<bench_daemon> made(new bench_daemon(pattern));  // NOLINT: the constructor is private
   std::vector<std::string> arguments = {"--root", made->root().string()};
-  if (!vmm.empty()) arguments.insert(arguments.end(), {"--vmm", fs::absolute(vmm).string()});
+  const auto add = [&](const char* name, const std::string& value) {
+    if (!value.empty()) arguments.insert(arguments.end(), {name, value});
+  };
+  add("--vmm", vmm.empty() ? "" : fs::absolute(vmm).string());
+  add("--copy-rate", limits.copy_rate);
+  add("--branch-copy-rate", limits.branch_copy_rate);
+  add("--bounce-memory", limits.bounce_memory);
   auto process = daemon_process::start(*binary, std::move(arguments), made->folder_ / "log", start_deadline);
   if (!process) return std::move(process).error();
   made->process_ = *std::move(process);

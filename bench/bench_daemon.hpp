@@ -24,6 +24,11 @@ struct guest_spec {
   bool fill_memory = true;
 };
 
+// Limits of the daemon's copies, as coppiced takes them; empty: what it does by itself.
+struct copy_limits {
+  std::string copy_rate, branch_copy_rate, bounce_memory;
+};
+
 // The largest working set of a journal guest with one vCPU and this much RAM.
 std::uint64_t largest_working_set(std::uint64_t memory_bytes);
 // The guest's kernel command line.
@@ -37,7 +42,8 @@ result<std::filesystem::path> built_file(const std::filesystem::path& path);
 class bench_daemon {
  public:
   // `vmm`: empty for the coppice-vmm of the build tree. Errors: as daemon_process::start.
-  static result<std::unique_ptr<bench_daemon>> start(const std::filesystem::path& parent, const std::string& vmm);
+  static result<std::unique_ptr<bench_daemon>> start(const std::filesystem::path& parent, const std::string& vmm,
+                                                     const copy_limits& limits);
   ~bench_daemon();
   bench_daemon(const bench_daemon&) = delete;
   bench_daemon& operator=(const bench_daemon&) = delete;

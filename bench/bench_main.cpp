@@ -22,6 +22,7 @@
 #include "bench/report.hpp"
 #include "bench/soak_bench.hpp"
 #include "cli/exit_codes.hpp"
+#include "cli/size_option.hpp"
 
 namespace coppice::bench {
 namespace {
@@ -114,6 +115,7 @@ struct command_line {
   std::string patterns = "random";
   std::string modes = "live";
   bool sparse = false;
+  copy_limits limits;
   branch_options branch;
   copy_options copy;
   actors_options actors;
@@ -154,10 +156,19 @@ void add_vmm(CLI::App* command, command_line& line) {
       ->check(CLI::ExistingFile);
 }
 
+void add_limits(CLI::App* command, command_line& line) {
+  command->add_option("--copy-rate", line.limits.copy_rate, "Bytes per second that all copies together may write")
+      ->check(is_size());
+  command->add_option("--branch-copy-rate", line.limits.branch_copy_rate, "The same for each branch")->check(is_size());
+  command->add_option("--bounce-memory", line.limits.bounce_memory, "Memory of the daemon's for pages saved at faults")
+      ->check(is_size());
+}
+
 void add_branch(CLI::App& app, command_line& line) {
   CLI::App* command = add_benchmark(app, "branch", "Branches of a running VM: pause, stall, speed, copy", line);
   add_root(command, line);
   add_vmm(command, line);
+  add_limits(command, line);
   add_memory(command, line, "256M");
   command->add_option("--working-set", line.working_sets, "How much of the RAM the guest writes to")
       ->capture_default_str()
@@ -181,6 +192,7 @@ void add_branch(CLI::App& app, command_line& line) {
       line.branch.fill_memory = !line.sparse;
       line.branch.root = line.common.root;
       line.branch.vmm = line.common.vmm;
+      line.branch.limits = line.limits;
       return run_report(*command, line.common,
                         [&](report& to, json& environment) { return run_branch_bench(line.branch, to, environment); });
     };
@@ -246,6 +258,7 @@ void add_fleet(CLI::App& app, command_line& line) {
   CLI::App* command = add_benchmark(app, "fleet", "The load test: many VMs, branches all the time", line);
   add_root(command, line);
   add_vmm(command, line);
+  add_limits(command, line);
   add_memory(command, line, "16M");
   command->add_option("--instances", line.fleet.instances, "VMs")->capture_default_str()->check(CLI::Range(1, 1000));
   command->add_option("--rate", line.fleet.rate, "Branches a second")
@@ -270,6 +283,7 @@ void add_fleet(CLI::App& app, command_line& line) {
       line.fleet.idle = *parse_duration(line.idle);
       line.fleet.root = line.common.root;
       line.fleet.vmm = line.common.vmm;
+      line.fleet.limits = line.limits;
       return run_report(*command, line.common,
                         [&](report& to, json& environment) { return run_fleet_bench(line.fleet, to, environment); });
     };
@@ -281,6 +295,7 @@ void add_soak(CLI::App& app, command_line& line) {
       add_benchmark(app, "soak", "Live branches for long: every image verified, nothing left behind", line);
   add_root(command, line);
   add_vmm(command, line);
+  add_limits(command, line);
   command->add_option("--branches", line.soak.branches, "Branches altogether")
       ->capture_default_str()
       ->check(CLI::Range(10, 1'000'000));
@@ -291,6 +306,7 @@ void add_soak(CLI::App& app, command_line& line) {
     line.run = [&line, command] {
       line.soak.root = line.common.root;
       line.soak.vmm = line.common.vmm;
+      line.soak.limits = line.limits;
       return run_report(*command, line.common,
                         [&](report& to, json& environment) { return run_soak_bench(line.soak, to, environment); });
     };

@@ -51,7 +51,7 @@ double measure_bare_fault(report& to) {
 }  // namespace
 
 result<void> run_branch_bench(const branch_options& options, report& to, nlohmann::json& environment) {
-  auto daemon = bench_daemon::start(options.root, options.vmm);
+  auto daemon = bench_daemon::start(options.root, options.vmm, options.limits);
   if (!daemon) return std::move(daemon).error();
   environment["vmm"] = (*daemon)->vmm();
   const bool some_live = std::ranges::find(options.modes, branch_mode::live) != options.modes.end();

@@ -8,6 +8,7 @@
 
 #include "base/branch_stats.hpp"
 #include "base/result.hpp"
+#include "bench/bench_daemon.hpp"
 #include "bench/report.hpp"
 
 namespace coppice::bench {
@@ -21,6 +22,7 @@ struct branch_options {
   bool fill_memory = true;
   std::filesystem::path root;
   std::string vmm;
+  copy_limits limits;
 };
 
 // One cell for each combination. A cell is one guest, branched over and over; between two branches the same guest is

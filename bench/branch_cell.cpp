@@ -20,8 +20,8 @@ constexpr std::chrono::milliseconds poll_interval{20};  // a poll costs the daem
 constexpr std::chrono::milliseconds breath{20};  // between a disturbance and a measurement that it must not reach
 constexpr unsigned bare_pauses_a_branch = 2;  // before each branch, so that what the machine does meanwhile is in both
 // Between calls to the VMM that are measured, a branch's included. Made within 100 ms of the last, the same call takes
-// half as long: here and in the VMM all that it needs is still at hand, which it isn't when a VM is branched now and
-// then.
+// half as long on some machines: here and in the VMM all that it needs is still at hand, which it isn't when a VM is
+// branched now and then.
 constexpr std::chrono::milliseconds rest{400};
 constexpr std::size_t enough_for_p99 = 100;
 constexpr std::chrono::milliseconds first_idle{20};       // when no branch has told yet how long one takes
@@ -66,7 +66,9 @@ result<void> branch_cell::run(unsigned branches) {
     std::cerr << "no calls after a pre-arm are measured: " << protection.error().message() << std::endl;
   }
   COPPICE_TRY(measure(0));
+  const double bad_pages = figures_.bad_pages;
   figures_ = {};
+  figures_.bad_pages = bad_pages;
   for (unsigned number = 1; number <= branches; ++number) COPPICE_TRY(measure(number));
   return {};
 }
@@ -88,7 +90,7 @@ result<void> branch_cell::measure(unsigned number) {
   if (monitor_) {
     const auto whole = monitor_->between(made->asked, made->ready);
     if (!whole) return whole.error();
-    figures_.stall.push_back(whole->longest_stall_us);
+    note_stall(*whole, figures_.stall);
     if (!wait) COPPICE_TRY(note_copy_window(*made, idle->steps_per_s));
   }
   COPPICE_TRY(measure_armed_bare());
@@ -140,7 +142,7 @@ result<void> branch_cell::measure_plain_copy(beside what, plain_copy& into) {
   }
   const auto seen = monitor_->between(begin, end);
   if (!seen) return seen.error();
-  into.stall_us.push_back(seen->longest_stall_us);
+  note_stall(*seen, into.stall_us);
   if (idle->steps_per_s > 0) into.to_idle_speed.push_back(seen->steps_per_s / idle->steps_per_s);
   return {};
 }
@@ -153,9 +155,14 @@ result<window> branch_cell::measure_idle() {
   std::this_thread::sleep_for(length);
   auto idle = monitor_->between(begin, begin + length);
   if (!idle) return idle;
-  figures_.idle_stall.push_back(idle->longest_stall_us);
+  note_stall(*idle, figures_.idle_stall);
   figures_.idle_steps_per_s.push_back(idle->steps_per_s);
   return idle;
+}
+
+void branch_cell::note_stall(const window& seen, std::vector<double>& into) {
+  into.push_back(seen.longest_stall_us);
+  figures_.unseen_stalls += seen.unseen_stalls;
 }
 
 result<branch_cell::one_branch> branch_cell::branch(const std::string& tag, bool wait) {
@@ -286,6 +293,12 @@ void branch_cell::add_stall(report& to, const std::string& cell) const {
   to.add({cell, "stall_us", better::lower, f.stall});
   to.add(
       {cell, "idle_stall_us", better::lower_baseline, f.idle_stall, std::nullopt, "windows as long as the branches"});
+  to.add({cell,
+          "unseen_stalls",
+          better::lower,
+          {f.unseen_stalls},
+          at_most(0),
+          "overwritten by the guest before the bench read them, in all these windows"});
   if (mode_ != "live") return;
   to.add({cell, "plain_copy_stall_us", better::lower_baseline, f.copied_plainly.stall_us, std::nullopt,
           "a plain loop writes all RAM by O_DIRECT, nothing is protected"});

@@ -47,7 +47,7 @@ class branch_cell {
     std::vector<double> faults, faults_per_dirtied, longest_fault;
     std::vector<double> bulk_mib, captured_mib, zero_mib, hole_mib, copy_gb_per_s, prearm, copy, ready_ms;
     plain_copy copied_plainly, digested_plainly;  // without and with page digests
-    double bad_pages = 0;
+    double unseen_stalls = 0, bad_pages = 0;
   };
 
   result<void> measure(unsigned number);
@@ -59,6 +59,7 @@ class branch_cell {
   // After an idle window, as a branch comes after one.
   result<void> measure_plain_copy(beside what, plain_copy& into);
   result<journal_monitor::window> measure_idle();
+  void note_stall(const journal_monitor::window& seen, std::vector<double>& into);
   // Answered at the resume, and polled until ready; or answered when ready.
   result<one_branch> branch(const std::string& tag, bool wait);
   void note_info(const nlohmann::json& info);

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/result.hpp"
+#include "bench/bench_daemon.hpp"
 #include "bench/report.hpp"
 
 namespace coppice::bench {
@@ -23,6 +24,7 @@ struct fleet_options {
   std::chrono::milliseconds idle{10'000};   // how long the daemon's idle CPU use is measured
   std::filesystem::path root;
   std::string vmm;
+  copy_limits limits;
 };
 
 // The instances come from one base and write a page, rest, write a page. They are branched in turn, at the rate whether

@@ -15,6 +15,15 @@ namespace {
 constexpr std::chrono::milliseconds interval{1};
 constexpr std::chrono::seconds patience{20};
 
+std::uint64_t overwritten_between(const journal_reading& before, const journal_reading& now) {
+  std::uint64_t all = 0;
+  for (std::size_t lane = 0; lane < std::size(now.stall_count); ++lane) {
+    const std::uint64_t recorded = now.stall_count[lane] - before.stall_count[lane];
+    if (recorded > journal::stall_ring_size) all += recorded - journal::stall_ring_size;
+  }
+  return all;
+}
+
 }  // namespace
 
 result<journal_view> journal_view::open(pid_t owner, const std::string& sandbox) {
@@ -48,7 +57,7 @@ void journal_monitor::run() {
     auto now = view_.read(before ? *before : journal_reading{});
     if (!now) continue;
     const std::lock_guard lock(mutex_);
-    samples_.push_back({clock::now(), now->steps, now->longest_stall});
+    samples_.push_back({clock::now(), now->steps, now->longest_stall, before ? overwritten_between(*before, *now) : 0});
     before = std::move(now);
   }
 }
@@ -91,6 +100,7 @@ result<journal_monitor::window> journal_monitor::between(clock::time_point begin
     if (each.at <= begin) continue;
     seen.longest_stall_us =
         std::max(seen.longest_stall_us, std::chrono::duration<double, std::micro>(each.longest_stall).count());
+    seen.unseen_stalls += static_cast<double>(each.unseen_stalls);
     if (each.at < end) continue;
     if (steps_at_end != 0 && each.steps > steps_at_end) break;
     steps_at_end = each.steps;

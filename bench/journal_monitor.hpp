@@ -41,6 +41,7 @@ class journal_monitor {
     double steps = 0;
     double steps_per_s = 0;
     double longest_stall_us = 0;  // 0 if none was above the guest's threshold
+    double unseen_stalls = 0;     // that the guest had overwritten before they were read: one of them may be longer
   };
 
   explicit journal_monitor(journal_view view);
@@ -61,6 +62,7 @@ class journal_monitor {
     clock::time_point at;
     std::uint64_t steps = 0;
     std::chrono::nanoseconds longest_stall{};  // of the stalls that ended since the sample before
+    std::uint64_t unseen_stalls = 0;           // of the same
   };
   void run();
   std::vector<sample> samples() const;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/result.hpp"
+#include "bench/bench_daemon.hpp"
 #include "bench/report.hpp"
 
 namespace coppice::bench {
@@ -15,6 +16,7 @@ struct soak_options {
   unsigned overlap = 4;  // branches of one VM that are under way at once
   std::filesystem::path root;
   std::string vmm;
+  copy_limits limits;
 };
 
 // Every image is verified, then deleted. Tells what the daemon holds (memory, threads, file descriptors) after the

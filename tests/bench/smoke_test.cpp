@@ -90,7 +90,8 @@ TEST_F(coppice_bench, branch_measures_pause_stall_and_copy_beside_their_baseline
   if (!has_kvm()) GTEST_SKIP() << "no /dev/kvm";
   ASSERT_NO_FATAL_FAILURE(
       measure("branch --memory 32M --working-set 8M --pattern sequential --mode live,full --branches 2"));
-  expect_settings({"branches", "memory", "mode", "pattern", "root", "sparse", "vmm", "working-set"});
+  expect_settings({"bounce-memory", "branch-copy-rate", "branches", "copy-rate", "memory", "mode", "pattern", "root",
+                   "sparse", "vmm", "working-set"});
   EXPECT_EQ(report_.at("settings").at("sparse"), "false");
   EXPECT_TRUE(report_.at("environment").at("vmm").is_object());
   expect_figures({"total_us",
@@ -125,12 +126,23 @@ TEST_F(coppice_bench, branch_measures_pause_stall_and_copy_beside_their_baseline
                   "plain_copy_to_idle_speed",
                   "plain_digests_to_idle_speed",
                   "median_stall_above_idle_us",
+                  "unseen_stalls",
                   "copy_us",
                   "copy_gb_per_s",
                   "faults",
                   "ready_ms"});
   EXPECT_EQ(find("p99_total_to_bare")->at("target").at("not_judged"), "2 branches, 100 needed");
   EXPECT_NE(table_.find("not judged: 2 branches, 100 needed"), std::string::npos) << table_;
+  expect_no_bad_pages();
+}
+
+TEST_F(coppice_bench, branch_measures_with_the_daemons_copies_under_limits) {
+  if (!has_kvm()) GTEST_SKIP() << "no /dev/kvm";
+  ASSERT_NO_FATAL_FAILURE(
+      measure("branch --memory 32M --working-set 8M --branches 2 --branch-copy-rate 64M --copy-rate 128M "
+              "--bounce-memory 16M"));
+  EXPECT_EQ(report_.at("settings").at("branch-copy-rate"), "64M");
+  EXPECT_LT(find("copy_gb_per_s")->at("best"), 0.1);
   expect_no_bad_pages();
 }
 
@@ -164,8 +176,8 @@ TEST_F(coppice_bench, fleet_measures_many_vms_beside_bare_calls_and_idle_windows
   if (!has_kvm()) GTEST_SKIP() << "no /dev/kvm";
   ASSERT_NO_FATAL_FAILURE(
       measure("fleet --instances 3 --memory 16M --rate 5 --duration 1s --warm-up 200ms --idle 200ms --verify-each 1"));
-  expect_settings(
-      {"askers", "duration", "idle", "instances", "memory", "rate", "rest", "root", "verify-each", "vmm", "warm-up"});
+  expect_settings({"askers", "bounce-memory", "branch-copy-rate", "copy-rate", "duration", "idle", "instances",
+                   "memory", "rate", "rest", "root", "verify-each", "vmm", "warm-up"});
   expect_figures({"branches_done", "branches_failed", "pause_us", "p99_pause_us", "bare_sum_us", "median_pause_to_bare",
                   "stall_us", "idle_stall_us", "daemon_idle_cpu_percent", "daemon_kib_an_instance"});
   EXPECT_EQ(find("images_verified")->at("median"), find("branches_done")->at("median"));
@@ -175,9 +187,9 @@ TEST_F(coppice_bench, fleet_measures_many_vms_beside_bare_calls_and_idle_windows
 TEST_F(coppice_bench, soak_tells_whether_anything_is_left_behind) {
   if (!has_kvm()) GTEST_SKIP() << "no /dev/kvm";
   ASSERT_NO_FATAL_FAILURE(measure("soak --branches 10 --overlap 2"));
-  expect_settings({"branches", "overlap", "root", "vmm"});
-  expect_figures({"branches_done", "branches_failed", "gaps", "pause_us", "daemon_growth_kib", "thread_growth",
-                  "open_file_growth"});
+  expect_settings({"bounce-memory", "branch-copy-rate", "branches", "copy-rate", "overlap", "root", "vmm"});
+  expect_figures({"branches_done", "branches_failed", "branches_under_way", "gaps", "pause_us", "daemon_growth_kib",
+                  "thread_growth", "open_file_growth"});
   EXPECT_TRUE(find("daemon_growth_kib")->contains("target"));
   EXPECT_EQ(find("thread_growth")->at("median"), 0.0);
   EXPECT_EQ(find("open_file_growth")->at("median"), 0.0);
