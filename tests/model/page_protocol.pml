@@ -920,11 +920,11 @@ end:
              assert(image_is_of_the_instant);
              image_is_of_the_instant = false;
              e[k].request = ask_abort }
-#if !defined(CALM) || defined(ABORTS)
+#ifndef CALM
         :: atomic { answered(k) -> e[k].request = ask_abort }
 #endif
         fi
-#if !defined(CALM) || defined(ABORTS)
+#ifndef CALM
      :: atomic { answered(k) -> e[k].request = ask_abort }
 #endif
      fi;
