@@ -66,9 +66,7 @@ result<void> branch_cell::run(unsigned branches) {
     std::cerr << "no calls after a pre-arm are measured: " << protection.error().message() << std::endl;
   }
   COPPICE_TRY(measure(0));
-  const double bad_pages = figures_.bad_pages;
   figures_ = {};
-  figures_.bad_pages = bad_pages;
   for (unsigned number = 1; number <= branches; ++number) COPPICE_TRY(measure(number));
   return {};
 }
@@ -96,7 +94,7 @@ result<void> branch_cell::measure(unsigned number) {
   COPPICE_TRY(measure_armed_bare());
   const auto bad = daemon_.verify(tag);
   if (!bad) return bad.error();
-  figures_.bad_pages += static_cast<double>(*bad);
+  bad_pages_ += static_cast<double>(*bad);
   COPPICE_TRY(daemon_.remove_snapshot(tag));
   if (mode_ != "live") return {};
   return number % 2 == 0 ? measure_plain_copy(beside::nothing, figures_.copied_plainly)
@@ -238,7 +236,7 @@ void branch_cell::add_to(report& to) const {
   add_stall(to, cell);
   if (mode_ == "live") add_copy(to, cell);
   to.add({cell, "ready_ms", better::lower, figures_.ready_ms});
-  to.add({cell, "bad_pages", better::lower, {figures_.bad_pages}, never()});
+  to.add({cell, "bad_pages", better::lower, {bad_pages_}, never()});
 }
 
 void branch_cell::add_pause(report& to, const std::string& cell) const {

@@ -47,7 +47,7 @@ class branch_cell {
     std::vector<double> faults, faults_per_dirtied, longest_fault;
     std::vector<double> bulk_mib, captured_mib, zero_mib, hole_mib, copy_gb_per_s, prearm, copy, ready_ms;
     plain_copy copied_plainly, digested_plainly;  // without and with page digests
-    double unseen_stalls = 0, bad_pages = 0;
+    double unseen_stalls = 0;
   };
 
   result<void> measure(unsigned number);
@@ -81,6 +81,7 @@ class branch_cell {
   bool direct_io_works_ = true;  // the file system takes O_DIRECT
   clock::duration last_branch_{};
   measured figures_;
+  double bad_pages_ = 0;  // the warm-up's included
 };
 
 }  // namespace coppice::bench

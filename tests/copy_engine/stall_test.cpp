@@ -46,6 +46,14 @@ class stall_test : public copy_engine_test {
     for (const auto end = vm->steps() + steps; vm->steps() < end;) ASSERT_TRUE(vm->runs());
   }
 
+  // A branch, while the guest runs.
+  void copy_to(stuck_disk& disk) {
+    std::memset(disk.content().data(), 0, pages * page_size);
+    auto made = branch("unused", *open_file(disk.file(), O_RDWR));
+    while (made.outcome.wait_for(std::chrono::seconds(0)) != std::future_status::ready) ASSERT_TRUE(vm->runs());
+    expect_perfect_on_disk(made, disk);
+  }
+
   // With so little bounce memory that captures must not wait for the limit either.
   void expect_no_longer_stall_under(const copy_rates& limits) {
     stuck_disk disk(pages * page_size);  // in memory: no real one's delays
@@ -55,10 +63,7 @@ class stall_test : public copy_engine_test {
     run_for(12 * pages);  // nearly every page is written: no holes
     const auto copy_at = [&](const copy_rates& rates) {
       engine->set_rates(rates);
-      std::memset(disk.content().data(), 0, pages * page_size);
-      auto made = branch("unused", *open_file(disk.file(), O_RDWR));
-      while (made.outcome.wait_for(std::chrono::seconds(0)) != std::future_status::ready) ASSERT_TRUE(vm->runs());
-      expect_perfect_on_disk(made, disk);
+      copy_to(disk);
     };
     const auto gap = measure(
         slack, [&] { copy_at({}); }, [&] { copy_at(limits); });
@@ -116,13 +121,7 @@ TEST_F(stall_test, with_little_bounce_memory_the_guest_stalls_no_longer_as_long_
   disk.release();
   run_for(12 * pages);
   const auto gap = measure(
-      slack, [&] { run_for(2 * pages); },
-      [&] {
-        std::memset(disk.content().data(), 0, pages * page_size);
-        auto made = branch("unused", *open_file(disk.file(), O_RDWR));
-        while (made.outcome.wait_for(std::chrono::seconds(0)) != std::future_status::ready) ASSERT_TRUE(vm->runs());
-        expect_perfect_on_disk(made, disk);
-      });
+      slack, [&] { run_for(2 * pages); }, [&] { copy_to(disk); });
   EXPECT_LE(gap.with, gap.without + slack);
   EXPECT_GT(engine->stats().deferred_faults, 0U) << "there must be too little of it";
 }
