@@ -1,7 +1,7 @@
 // What can be said of a request for a base snapshot before anything is started.
 #pragma once
 
-#include "actors/control_plane.hpp"
+#include "control_plane/control_plane.hpp"
 
 namespace coppice {
 

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <memory>
 
-#include "actors/control_plane.hpp"
+#include "control_plane/control_plane.hpp"
 #include "actors/services.hpp"
 
 namespace coppice {

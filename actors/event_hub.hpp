@@ -5,7 +5,7 @@
 #include <mutex>
 #include <vector>
 
-#include "actors/control_plane.hpp"
+#include "control_plane/control_plane.hpp"
 
 namespace coppice {
 

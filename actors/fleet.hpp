@@ -10,7 +10,7 @@
 #include "actors/error_bridge.hpp"
 #include "actors/messages.hpp"
 #include "actors/services.hpp"
-#include "vmm/guest/journal_oracle.hpp"
+#include "journal_guest/journal_oracle.hpp"
 
 namespace coppice {
 

@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-#include "actors/control_plane.hpp"
+#include "control_plane/control_plane.hpp"
 #include "actors/steps.hpp"
 #include "base/fd.hpp"
 #include "copy_engine/copy_engine.hpp"

@@ -3,9 +3,9 @@
 
 #include <string>
 
-#include "actors/control_plane.hpp"
+#include "control_plane/control_plane.hpp"
 #include "store/store.hpp"
-#include "vmm/guest/journal_oracle.hpp"
+#include "journal_guest/journal_oracle.hpp"
 
 namespace coppice {
 

@@ -6,7 +6,7 @@
 #include <iterator>
 #include <sstream>
 
-#include "api/secret_file.hpp"
+#include "base/secret_file.hpp"
 #include "base/fd.hpp"
 #include "base/file.hpp"
 #include "base/tag.hpp"

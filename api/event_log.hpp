@@ -8,7 +8,7 @@
 #include <optional>
 #include <string>
 
-#include "actors/control_plane.hpp"
+#include "control_plane/control_plane.hpp"
 
 namespace coppice {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "actors/control_plane.hpp"
+#include "control_plane/control_plane.hpp"
 #include "base/result.hpp"
 
 namespace coppice {

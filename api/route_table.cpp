@@ -5,7 +5,7 @@
 
 #include "api/agent_protocol.hpp"
 #include "api/event_log.hpp"
-#include "api/http_status.hpp"
+#include "base/http_status.hpp"
 #include "api/json.hpp"
 #include "api/openapi.hpp"
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "api/digest.hpp"
-#include "api/http_status.hpp"
+#include "base/http_status.hpp"
 #include "api/idempotency_cache.hpp"
 #include "api/json.hpp"
 #include "api/route_table.hpp"

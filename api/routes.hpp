@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "actors/control_plane.hpp"
+#include "control_plane/control_plane.hpp"
 #include "api/access.hpp"
 #include "api/allowed_paths.hpp"
 

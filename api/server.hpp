@@ -10,12 +10,12 @@
 #include <string>
 #include <string_view>
 
-#include "actors/control_plane.hpp"
+#include "control_plane/control_plane.hpp"
 #include "api/access.hpp"
 #include "api/allowed_paths.hpp"
 #include "api/idempotency_cache.hpp"
 #include "api/routes.hpp"
-#include "api/tls_files.hpp"
+#include "base/tls_files.hpp"
 #include "base/result.hpp"
 
 namespace coppice {

@@ -3,7 +3,7 @@
 #include <fcntl.h>
 #include <openssl/ssl.h>
 
-#include "api/secret_file.hpp"
+#include "base/secret_file.hpp"
 #include "base/file.hpp"
 
 namespace coppice {

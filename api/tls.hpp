@@ -7,7 +7,7 @@
 #include <memory>
 #include <string>
 
-#include "api/tls_files.hpp"
+#include "base/tls_files.hpp"
 #include "base/result.hpp"
 
 namespace coppice {

@@ -41,4 +41,10 @@ struct copy_summary {
   std::chrono::microseconds longest_fault{};  // longest service time of one fault, message read to page lifted
 };
 
+// Bytes per second that copies may write; 0: no limit.
+struct copy_rates {
+  std::uint64_t host_bytes_per_second = 0;    // all copies together
+  std::uint64_t branch_bytes_per_second = 0;  // each branch
+};
+
 }  // namespace coppice

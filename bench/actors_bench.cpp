@@ -92,7 +92,7 @@ result<void> actors_bench::set_up() {
   auto store = snapshot_store::open({folder_ / "root"});
   if (!store) return std::move(store).error();
   store_ = *std::move(store);
-  auto built = built_file("vmm/reference/coppice-vmm");
+  auto built = built_file("bin/coppice-vmm");
   if (options_.vmm.empty() && !built) return std::move(built).error();
   auto loop = event_loop::create();
   if (!loop) return std::move(loop).error();
@@ -110,7 +110,7 @@ result<void> actors_bench::set_up() {
 
 result<void> actors_bench::start_guest() {
   const guest_spec spec{.memory_bytes = options_.memory_bytes, .working_set_bytes = 16 * mib};
-  auto kernel = built_file("vmm/guest/journal.elf");
+  auto kernel = built_file("share/coppice/journal.elf");
   if (!kernel) return std::move(kernel).error();
   create_snapshot_request request;
   request.tag = "base";

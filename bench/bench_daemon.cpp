@@ -65,7 +65,7 @@ result<fs::path> built_file(const fs::path& path) {
 
 result<std::unique_ptr<bench_daemon>> bench_daemon::start(const fs::path& parent, const std::string& vmm,
                                                           const copy_limits& limits) {
-  auto binary = built_file("cli/coppiced");
+  auto binary = built_file("bin/coppiced");
   if (!binary) return std::move(binary).error();
   auto pattern = (fs::absolute(parent) / "coppice-bench-XXXXXX").string();
   if (::mkdtemp(pattern.data()) == nullptr) return errno_error("cannot create a folder in " + parent.string());
@@ -102,7 +102,7 @@ json bench_daemon::vmm() const {
 }
 
 result<void> bench_daemon::make_base(const std::string& tag, const guest_spec& spec) {
-  auto kernel = built_file("vmm/guest/journal.elf");
+  auto kernel = built_file("share/coppice/journal.elf");
   if (!kernel) return std::move(kernel).error();
   auto made = client_->post("/v1/snapshots", {{"tag", tag},
                                               {"kernel", kernel->string()},

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "actors/run_folder.hpp"
-#include "api/client.hpp"
+#include "client/client.hpp"
 #include "base/result.hpp"
 #include "bench/guest_protection.hpp"
 #include "bench/journal_monitor.hpp"

@@ -21,8 +21,8 @@
 #include "bench/parsing.hpp"
 #include "bench/report.hpp"
 #include "bench/soak_bench.hpp"
-#include "cli/exit_codes.hpp"
-#include "cli/size_option.hpp"
+#include "options/exit_codes.hpp"
+#include "options/size_option.hpp"
 
 namespace coppice::bench {
 namespace {

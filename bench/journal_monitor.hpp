@@ -10,7 +10,7 @@
 
 #include "base/fd.hpp"
 #include "base/result.hpp"
-#include "vmm/guest/journal_oracle.hpp"
+#include "journal_guest/journal_oracle.hpp"
 
 namespace coppice::bench {
 

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "api/client.hpp"
+#include "client/client.hpp"
 
 namespace coppice {
 

@@ -6,7 +6,7 @@
 
 #include "base/units.hpp"
 #include "cli/branch_trace.hpp"
-#include "cli/exit_codes.hpp"
+#include "options/exit_codes.hpp"
 #include "cli/table.hpp"
 
 namespace coppice {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "api/client.hpp"
+#include "client/client.hpp"
 
 namespace coppice {
 

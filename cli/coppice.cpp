@@ -8,11 +8,11 @@
 #include "base/units.hpp"
 #include "cli/client_options.hpp"
 #include "cli/commands.hpp"
-#include "cli/completion.hpp"
+#include "options/completion.hpp"
 #include "cli/demo.hpp"
-#include "cli/doctor.hpp"
-#include "cli/exit_codes.hpp"
-#include "cli/size_option.hpp"
+#include "doctor/doctor.hpp"
+#include "options/exit_codes.hpp"
+#include "options/size_option.hpp"
 #include "cli/top.hpp"
 
 namespace coppice {

@@ -11,12 +11,12 @@
 #include <memory>
 #include <thread>
 
-#include "api/client.hpp"
+#include "client/client.hpp"
 #include "base/file.hpp"
 #include "base/units.hpp"
 #include "cli/daemon_process.hpp"
 #include "cli/demo_report.hpp"
-#include "cli/exit_codes.hpp"
+#include "options/exit_codes.hpp"
 
 namespace coppice {
 namespace {
@@ -92,12 +92,11 @@ fs::path default_parent() {
   return usable && static_cast<long>(info.f_type) != tmpfs_magic ? fs::path(from_environment) : fs::path("/var/tmp");
 }
 
-// Where installing puts it beside the programs, else where the build does.
+// Where building and installing put it beside the programs.
 fs::path journal_guest() {
   std::error_code failure;
   const fs::path prefix = fs::read_symlink("/proc/self/exe", failure).parent_path().parent_path();
-  const fs::path installed = prefix / "share" / "coppice" / "journal.elf";
-  return fs::exists(installed, failure) ? installed : prefix / "vmm" / "guest" / "journal.elf";
+  return prefix / "share" / "coppice" / "journal.elf";
 }
 
 std::string milliseconds(std::uint64_t microseconds) {

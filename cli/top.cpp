@@ -10,7 +10,7 @@
 #include <optional>
 
 #include "base/fd.hpp"
-#include "cli/exit_codes.hpp"
+#include "options/exit_codes.hpp"
 #include "cli/top_view.hpp"
 
 namespace coppice {

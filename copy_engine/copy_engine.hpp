@@ -77,12 +77,6 @@ struct copy_engine_stats {
 // Upper bounds of the fault service time buckets, in seconds.
 const std::vector<double>& fault_service_bounds();
 
-// Bytes per second that copies may write; 0: no limit.
-struct copy_rates {
-  std::uint64_t host_bytes_per_second = 0;    // all copies together
-  std::uint64_t branch_bytes_per_second = 0;  // each branch
-};
-
 // The seam that actor tests replace by fakes; create_copy_engine() makes the real one.
 class copy_engine {
  public:

@@ -17,7 +17,7 @@ ALLOWED = {
     "bench": BELOW | {"actors", "api", "cli", "bench"},
 }
 # The client may be linked into any program: it must not bring the daemon along.
-ALLOWED_FOR_FILE = {"api/client.hpp": {"base", "api"}, "api/client.cpp": {"base", "api"}}
+ALLOWED_FOR_FILE = {"client/client.hpp": {"base", "api"}, "client/client.cpp": {"base", "api"}}
 # Only these may know CAF.
 CAF_FOLDERS = {"actors", "api", "cli"}
 

@@ -1,6 +1,6 @@
 #include <gmock/gmock.h>
 
-#include "api/client.hpp"
+#include "client/client.hpp"
 #include "api/event_log.hpp"
 #include "api/server.hpp"
 #include "tests/api/fake_control_plane.hpp"

@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "actors/control_plane.hpp"
+#include "control_plane/control_plane.hpp"
 
 namespace coppice {
 

@@ -2,7 +2,7 @@
 
 #include <gmock/gmock.h>
 
-#include "api/http_status.hpp"
+#include "base/http_status.hpp"
 
 namespace coppice {
 namespace {

@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "api/client.hpp"
+#include "client/client.hpp"
 #include "api/openapi.hpp"
 #include "tests/api/fake_control_plane.hpp"
 #include "tests/api/raw_client.hpp"

@@ -10,8 +10,8 @@
 #include "base/file.hpp"
 #include "base/units.hpp"
 #include "cli/commands.hpp"
-#include "cli/exit_codes.hpp"
-#include "cli/listen_address.hpp"
+#include "options/exit_codes.hpp"
+#include "options/listen_address.hpp"
 #include "tests/api/fake_control_plane.hpp"
 #include "tests/support/temp_dir.hpp"
 

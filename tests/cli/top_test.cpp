@@ -12,7 +12,7 @@
 #include "api/server.hpp"
 #include "base/fd.hpp"
 #include "cli/coppice.hpp"
-#include "cli/exit_codes.hpp"
+#include "options/exit_codes.hpp"
 #include "cli/top_view.hpp"
 #include "tests/api/fake_control_plane.hpp"
 

@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "api/client.hpp"
+#include "client/client.hpp"
 #include "base/fd.hpp"
 #include "tests/support/temp_dir.hpp"
 

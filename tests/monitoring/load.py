@@ -17,7 +17,7 @@ def misbehaving_vmm(folder: pathlib.Path) -> pathlib.Path:
     """A program that is coppice-vmm with FAULTS."""
     script = folder / "vmm-with-faults"
     faults = " ".join(f"--fault '{fault}'" for fault in FAULTS)
-    script.write_text(f'#!/bin/sh\nexec {BUILD / "vmm" / "reference" / "coppice-vmm"} {faults} "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec {BUILD / "bin" / "coppice-vmm"} {faults} "$@"\n')
     script.chmod(0o755)
     return script
 

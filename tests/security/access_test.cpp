@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "api/client.hpp"
+#include "client/client.hpp"
 #include "api/routes.hpp"
 #include "api/server.hpp"
 #include "cli/client_options.hpp"

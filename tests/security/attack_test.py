@@ -55,7 +55,7 @@ class Attacked(unittest.TestCase):
         """A snapshot and a sandbox, which the attacks must leave as they are."""
         for words in (["snapshot", "create", "base", "--kernel", self.kernels / "journal.elf", "--memory", "32M"],
                       ["sandbox", "create", "base"]):
-            subprocess.run([BUILD / "cli" / "coppice", "--server", daemon.url, *options, *words], check=True,
+            subprocess.run([BUILD / "bin" / "coppice", "--server", daemon.url, *options, *words], check=True,
                            stdout=subprocess.DEVNULL)
 
     def with_tokens(self) -> list[str]:

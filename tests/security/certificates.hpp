@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "api/tls_files.hpp"
+#include "base/tls_files.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace coppice {

@@ -4,7 +4,7 @@
 
 #include <fstream>
 
-#include "cli/daemon_settings.hpp"
+#include "daemon/daemon_settings.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace coppice {

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <semaphore>
 
-#include "api/client.hpp"
+#include "client/client.hpp"
 #include "api/server.hpp"
 #include "tests/api/fake_control_plane.hpp"
 #include "tests/api/raw_client.hpp"

@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 
 #include "api/audit_log.hpp"
-#include "api/client.hpp"
+#include "client/client.hpp"
 #include "api/server.hpp"
 #include "tests/api/fake_control_plane.hpp"
 #include "tests/support/stuck_disk.hpp"

@@ -5,7 +5,7 @@
 
 #include <fstream>
 
-#include "api/client.hpp"
+#include "client/client.hpp"
 #include "api/server.hpp"
 #include "tests/api/fake_control_plane.hpp"
 #include "tests/api/raw_client.hpp"

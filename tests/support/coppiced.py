@@ -8,7 +8,7 @@ import tempfile
 import threading
 
 BUILD = pathlib.Path(os.environ["COPPICE_BUILD"])  # set by CMake
-JOURNAL = BUILD / "vmm" / "guest" / "journal.elf"
+JOURNAL = BUILD / "share" / "coppice" / "journal.elf"
 
 
 class Coppiced:
@@ -17,7 +17,7 @@ class Coppiced:
     def __init__(self, *options: str):
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="coppiced-", dir="/var/tmp"))  # a disk, as users have it
         address = [] if "--listen" in options else ["--listen", "127.0.0.1:0"]
-        command = [BUILD / "cli" / "coppiced", "--root", self.root / "root", *address, *options]
+        command = [BUILD / "bin" / "coppiced", "--root", self.root / "root", *address, *options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.url = ""
         self.lines: list[str] = []
