@@ -12,7 +12,7 @@ namespace coppice {
 
 namespace {
 
-constexpr auto stop_patience = std::chrono::milliseconds(3500);
+constexpr auto fleet_patience = std::chrono::milliseconds(3500);
 
 class actor_control_plane final : public control_plane {
  public:
@@ -99,7 +99,7 @@ class actor_control_plane final : public control_plane {
     auto all_down = std::make_shared<std::promise<void>>();
     auto waiting = all_down->get_future();
     caf::anon_send(fleet_, ask::stop{reply<void>([all_down](const result<void>&) { all_down->set_value(); })});
-    waiting.wait_for(stop_patience);
+    waiting.wait_for(fleet_patience);
   }
 
  private:

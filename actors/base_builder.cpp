@@ -6,8 +6,8 @@
 
 namespace coppice {
 namespace {
-constexpr auto start_deadline = std::chrono::seconds(60);
-constexpr auto stop_deadline = std::chrono::seconds(5);
+constexpr auto boot_deadline = std::chrono::seconds(60);
+constexpr auto end_deadline = std::chrono::seconds(5);
 constexpr auto pause_deadline = std::chrono::seconds(5);
 constexpr auto disk_deadline = std::chrono::seconds(30);
 }  // namespace
@@ -48,7 +48,7 @@ void base_builder::boot(const reservation& answer) {
   staged_ = answer.staged;
   vm_ = home_system().spawn<instance>(with_, instance_spec{"boot-" + std::to_string(job_.id), boot_spec{job_.request},
                                                            job_.fleet, job_.request.network});
-  perform(vm_, start_deadline, start_instance{}, "boot", &base_builder::let_run);
+  perform(vm_, boot_deadline, start_instance{}, "boot", &base_builder::let_run);
 }
 
 void base_builder::let_run(const instance_started&) {
@@ -68,7 +68,7 @@ void base_builder::snapshot(const finished&) {
 }
 
 void base_builder::end_vm(const finished&) {
-  perform(vm_, stop_deadline, stop_instance{}, "end the VM", &base_builder::publish);
+  perform(vm_, end_deadline, stop_instance{}, "end the VM", &base_builder::publish);
 }
 
 void base_builder::publish(const finished&) {
@@ -96,7 +96,7 @@ void base_builder::fail(error why) {
   reason_.context = "snapshot '" + job_.request.tag + "': " + reason_.context;
   if (staged_) staged_->given_up = true;
   if (!vm_) return drop();
-  request(vm_, stop_deadline, stop_instance{})
+  request(vm_, end_deadline, stop_instance{})
       .then([this](const finished&) { drop(); }, [this](const caf::error&) { drop(); });
 }
 

@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <memory>
 
-#include "control_plane/control_plane.hpp"
 #include "actors/services.hpp"
+#include "control_plane/control_plane.hpp"
 
 namespace coppice {
 

@@ -10,7 +10,7 @@
 namespace coppice {
 namespace {
 
-constexpr auto store_deadline = std::chrono::seconds(30);
+constexpr auto snapshots_deadline = std::chrono::seconds(30);
 constexpr auto verify_deadline = std::chrono::minutes(30);
 
 error no_snapshot(const std::string& tag) {
@@ -103,7 +103,7 @@ void fleet::create_snapshot(const ask::create_snapshot& ask) {
 }
 
 void fleet::list_snapshots(const ask::snapshots& ask) {
-  request(store_, store_deadline, coppice::list_snapshots{})
+  request(store_, snapshots_deadline, coppice::list_snapshots{})
       .then(
           [this, ask](const snapshot_list& list) {
             std::vector<snapshot_info> infos;
@@ -148,7 +148,7 @@ void fleet::delete_snapshot(const ask::delete_snapshot& ask) {
   if (auto unused = check_unused(ask.tag); !unused) return ask.answer(unused.error());
   if (failed_.erase(ask.tag) > 0) return ask.answer({});
   if (!ask.cascade) return delete_in_order({ask.tag}, ask.answer);
-  request(store_, store_deadline, coppice::list_snapshots{})
+  request(store_, snapshots_deadline, coppice::list_snapshots{})
       .then([this, ask](const snapshot_list& list) { delete_descendants(ask, list.records); },
             [ask](const caf::error& failure) { ask.answer(from_caf(failure)); });
 }
@@ -177,7 +177,7 @@ void fleet::delete_in_order(std::vector<std::string> tags, const reply<void>& an
   if (tags.empty()) return answer({});
   const auto tag = tags.front();
   tags.erase(tags.begin());
-  request(store_, store_deadline, remove_snapshot{tag})
+  request(store_, snapshots_deadline, remove_snapshot{tag})
       .then(
           [this, tag, tags, answer](const finished&) {
             remembered_.erase(tag);

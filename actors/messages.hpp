@@ -20,9 +20,9 @@
 #include <utility>
 #include <vector>
 
-#include "control_plane/control_plane.hpp"
 #include "actors/steps.hpp"
 #include "base/fd.hpp"
+#include "control_plane/control_plane.hpp"
 #include "copy_engine/copy_engine.hpp"
 #include "store/store.hpp"
 #include "vmm/network_namespace.hpp"

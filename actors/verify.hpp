@@ -4,8 +4,8 @@
 #include <string>
 
 #include "control_plane/control_plane.hpp"
-#include "store/store.hpp"
 #include "journal_guest/journal_oracle.hpp"
+#include "store/store.hpp"
 
 namespace coppice {
 

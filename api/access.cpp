@@ -6,9 +6,9 @@
 #include <iterator>
 #include <sstream>
 
-#include "base/secret_file.hpp"
 #include "base/fd.hpp"
 #include "base/file.hpp"
+#include "base/secret_file.hpp"
 #include "base/tag.hpp"
 
 namespace coppice {

@@ -6,8 +6,8 @@
 #include <string>
 #include <string_view>
 
-#include "control_plane/control_plane.hpp"
 #include "base/result.hpp"
+#include "control_plane/control_plane.hpp"
 
 namespace coppice {
 

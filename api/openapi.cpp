@@ -12,7 +12,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* about = R"(Branching of running microVMs.
+constexpr const char* api_about = R"(Branching of running microVMs.
 
 Bodies are JSON. In those of requests, a field that is null counts as absent, and one that is unknown is refused.
 Every answer has an `X-Request-Id`: the request's own, if it sent one of up to 64 letters, digits and `._-`. A failure
@@ -167,7 +167,7 @@ json described_api() {
                    {"info",
                     {{"title", "Coppice"},
                      {"version", COPPICE_VERSION},
-                     {"description", about},
+                     {"description", api_about},
                      {"license", {{"name", "Apache 2.0"}, {"identifier", "Apache-2.0"}}}}},
                    {"components", components()}};
   for (const route& each : route_table()) {

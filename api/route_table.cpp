@@ -5,9 +5,9 @@
 
 #include "api/agent_protocol.hpp"
 #include "api/event_log.hpp"
-#include "base/http_status.hpp"
 #include "api/json.hpp"
 #include "api/openapi.hpp"
+#include "base/http_status.hpp"
 
 namespace coppice {
 namespace {

@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "api/digest.hpp"
-#include "base/http_status.hpp"
 #include "api/idempotency_cache.hpp"
 #include "api/json.hpp"
 #include "api/route_table.hpp"
+#include "base/http_status.hpp"
 #include "base/tag.hpp"
 
 namespace coppice {

@@ -8,9 +8,9 @@
 #include <string_view>
 #include <vector>
 
-#include "control_plane/control_plane.hpp"
 #include "api/access.hpp"
 #include "api/allowed_paths.hpp"
+#include "control_plane/control_plane.hpp"
 
 namespace coppice {
 

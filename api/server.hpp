@@ -10,13 +10,13 @@
 #include <string>
 #include <string_view>
 
-#include "control_plane/control_plane.hpp"
 #include "api/access.hpp"
 #include "api/allowed_paths.hpp"
 #include "api/idempotency_cache.hpp"
 #include "api/routes.hpp"
-#include "base/tls_files.hpp"
 #include "base/result.hpp"
+#include "base/tls_files.hpp"
+#include "control_plane/control_plane.hpp"
 
 namespace coppice {
 

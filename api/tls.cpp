@@ -3,8 +3,8 @@
 #include <fcntl.h>
 #include <openssl/ssl.h>
 
-#include "base/secret_file.hpp"
 #include "base/file.hpp"
+#include "base/secret_file.hpp"
 
 namespace coppice {
 

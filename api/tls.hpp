@@ -7,8 +7,8 @@
 #include <memory>
 #include <string>
 
-#include "base/tls_files.hpp"
 #include "base/result.hpp"
+#include "base/tls_files.hpp"
 
 namespace coppice {
 

@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 
 constexpr double added_target = 100;  // us
 constexpr double ratio_target = 1.3;
-constexpr std::chrono::seconds call_deadline{10};
+constexpr std::chrono::seconds api_call_deadline{10};
 constexpr std::chrono::seconds fill_time{2};
 
 // Microseconds, as pause_breakdown has them.
@@ -141,7 +141,7 @@ result<pause_times> actors_bench::branch_by_actors(const std::string& tag) {
 
 result<void> actors_bench::call(const api_request& request) {
   const auto answer =
-      answer_of<api_reply>([&](auto done) { host_->last_api().call(request, call_deadline, std::move(done)); });
+      answer_of<api_reply>([&](auto done) { host_->last_api().call(request, api_call_deadline, std::move(done)); });
   return answer ? result<void>{} : result<void>{answer.error()};
 }
 

@@ -22,7 +22,7 @@ constexpr std::chrono::seconds stop_deadline{10};
 constexpr std::chrono::seconds call_deadline{300};
 constexpr std::chrono::seconds fill_deadline{120};
 constexpr std::chrono::seconds removal_patience{5};
-constexpr std::chrono::milliseconds poll_interval{10};
+constexpr std::chrono::milliseconds daemon_poll_interval{10};
 constexpr std::uint64_t boot_time_ms = 300;
 constexpr std::uint64_t stall_threshold_us = 50;
 
@@ -153,7 +153,7 @@ result<void> bench_daemon::wait_until_filled(const std::string& sandbox, std::ui
     const auto now = journal->read();
     if (!now) return now.error();
     if (now->steps >= working_set_bytes / page_size) return {};
-    std::this_thread::sleep_for(poll_interval);
+    std::this_thread::sleep_for(daemon_poll_interval);
   }
   return error{errc::deadline_exceeded, 0, "the guest " + sandbox + " has not written its working set in time"};
 }
@@ -177,7 +177,7 @@ result<void> bench_daemon::remove_snapshot(const std::string& tag) const {
     // In use for a moment: whoever used it has ended, and is being cleaned up.
     if (removed.error().code != errc::conflict || std::chrono::steady_clock::now() > deadline)
       return std::move(removed).error();
-    std::this_thread::sleep_for(poll_interval);
+    std::this_thread::sleep_for(daemon_poll_interval);
   }
 }
 

@@ -7,11 +7,11 @@
 #include <vector>
 
 #include "actors/run_folder.hpp"
-#include "client/client.hpp"
 #include "base/result.hpp"
 #include "bench/guest_protection.hpp"
 #include "bench/journal_monitor.hpp"
 #include "cli/daemon_process.hpp"
+#include "client/client.hpp"
 
 namespace coppice::bench {
 

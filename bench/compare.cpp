@@ -5,7 +5,7 @@
 
 #include "bench/report.hpp"
 #include "bench/statistics.hpp"
-#include "cli/table.hpp"
+#include "options/table.hpp"
 
 namespace coppice::bench {
 namespace {

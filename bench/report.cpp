@@ -5,7 +5,7 @@
 #include <cstdio>
 
 #include "bench/report_head.hpp"
-#include "cli/table.hpp"
+#include "options/table.hpp"
 
 namespace coppice::bench {
 namespace {
@@ -40,7 +40,7 @@ bool is_not_judged(const figure& one) {
   return one.wanted && !one.wanted->not_judged.empty();
 }
 
-json to_json(const target& wanted, double median) {
+json json_of(const target& wanted, double median) {
   json value = {{"limit", wanted.limit}, {"at_most", wanted.at_most}, {"met", wanted.met_by(median)}};
   if (wanted.not_judged.empty()) return value;
   value["met"] = nullptr;
@@ -48,14 +48,14 @@ json to_json(const target& wanted, double median) {
   return value;
 }
 
-json to_json(const figure& one) {
+json json_of(const figure& one) {
   const statistics all = statistics_of(one);
   json value = {{"cell", one.cell},     {"name", one.name},  {"better", name_of(one.direction)},
                 {"count", all.count},   {"best", all.best},  {"p25", all.p25},
                 {"median", all.median}, {"p75", all.p75},    {"p90", all.p90},
                 {"p99", all.p99},       {"worst", all.worst}};
   if (one.values.size() > 1 && one.values.size() <= most_values_kept) value["values"] = one.values;
-  if (one.wanted) value["target"] = to_json(*one.wanted, all.median);
+  if (one.wanted) value["target"] = json_of(*one.wanted, all.median);
   if (!one.note.empty()) value["note"] = one.note;
   return value;
 }
@@ -102,7 +102,7 @@ bool report::is_wrong() const {
 
 json report::to_json() const {
   json all = json::array();
-  for (const figure& one : figures_) all.push_back(bench::to_json(one));
+  for (const figure& one : figures_) all.push_back(json_of(one));
   return {{"benchmark", benchmark_},
           {"environment", environment_},
           {"settings", settings_},

@@ -2,7 +2,7 @@
 
 #include "base/units.hpp"
 #include "bench/report.hpp"
-#include "cli/table.hpp"
+#include "options/table.hpp"
 
 namespace coppice::bench {
 namespace {

@@ -30,7 +30,7 @@ const std::vector<guest_spec>& guests() {
 
 constexpr double growth_target_kib = 4096;  // of the daemon's own memory
 constexpr std::chrono::seconds letting_go_deadline{10};
-constexpr std::chrono::milliseconds poll_interval{50};
+constexpr std::chrono::milliseconds soak_poll_interval{50};
 constexpr int looks_for_rest = 10;
 
 // What the daemon holds.
@@ -51,7 +51,7 @@ result<holdings> holdings_of(pid_t pid) {
 result<holdings> holdings_at_rest(pid_t pid) {
   auto least = holdings_of(pid);
   for (int looks = 1; least && looks < looks_for_rest; ++looks) {
-    std::this_thread::sleep_for(poll_interval);
+    std::this_thread::sleep_for(soak_poll_interval);
     const auto now = holdings_of(pid);
     if (!now) return now.error();
     least->memory_kib = std::min(least->memory_kib, now->memory_kib);
@@ -68,7 +68,7 @@ result<holdings> holdings_after(pid_t pid, const holdings& before) {
     auto now = holdings_of(pid);
     if (!now || (now->threads <= before.threads && now->files <= before.files)) return now;
     if (std::chrono::steady_clock::now() > deadline) return now;
-    std::this_thread::sleep_for(poll_interval);
+    std::this_thread::sleep_for(soak_poll_interval);
   }
 }
 

@@ -7,7 +7,7 @@
 #include "base/units.hpp"
 #include "cli/branch_trace.hpp"
 #include "options/exit_codes.hpp"
-#include "cli/table.hpp"
+#include "options/table.hpp"
 
 namespace coppice {
 namespace {
@@ -15,7 +15,7 @@ namespace {
 using nlohmann::json;
 using row = std::vector<std::string>;
 
-constexpr std::chrono::milliseconds poll_interval{100};
+constexpr std::chrono::milliseconds branch_poll_interval{100};
 constexpr std::chrono::seconds exec_grace{30};  // for the daemon to say that the guest's agent gave no answer
 
 // A field as a person should read it; "-" if it is absent or null.
@@ -138,7 +138,7 @@ result<json> wait_until_written(const command_context& context, json branch,
   while (shown(branch, "status") == "writing") {
     show_progress(context, branch);
     samples.push_back(sample_of(branch, asked));
-    std::this_thread::sleep_for(poll_interval);
+    std::this_thread::sleep_for(branch_poll_interval);
     auto next = context.client.get(path);
     if (!next.ok()) return std::move(next).error();
     branch = *std::move(next);

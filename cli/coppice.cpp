@@ -8,12 +8,12 @@
 #include "base/units.hpp"
 #include "cli/client_options.hpp"
 #include "cli/commands.hpp"
-#include "options/completion.hpp"
 #include "cli/demo.hpp"
+#include "cli/top.hpp"
 #include "doctor/doctor.hpp"
+#include "options/completion.hpp"
 #include "options/exit_codes.hpp"
 #include "options/size_option.hpp"
-#include "cli/top.hpp"
 
 namespace coppice {
 namespace {

@@ -11,12 +11,13 @@
 #include <memory>
 #include <thread>
 
-#include "client/client.hpp"
 #include "base/file.hpp"
 #include "base/units.hpp"
 #include "cli/daemon_process.hpp"
 #include "cli/demo_report.hpp"
+#include "client/client.hpp"
 #include "options/exit_codes.hpp"
+#include "options/table.hpp"
 
 namespace coppice {
 namespace {
@@ -31,7 +32,7 @@ constexpr std::chrono::seconds call_deadline{60};
 constexpr std::chrono::seconds child_life{1};
 constexpr std::chrono::seconds child_deadline{20};
 constexpr std::chrono::milliseconds idle_time{500};
-constexpr std::chrono::milliseconds poll_interval{50};
+constexpr std::chrono::milliseconds guest_poll_interval{50};
 constexpr long tmpfs_magic = 0x01021994;  // linux/magic.h
 
 std::atomic<bool> interrupted = false;
@@ -97,12 +98,6 @@ fs::path journal_guest() {
   std::error_code failure;
   const fs::path prefix = fs::read_symlink("/proc/self/exe", failure).parent_path().parent_path();
   return prefix / "share" / "coppice" / "journal.elf";
-}
-
-std::string milliseconds(std::uint64_t microseconds) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.2f ms", static_cast<double>(microseconds) / 1000);  // NOLINT: bounded
-  return text;
 }
 
 // The whole job; each step returns why it could not be done.
@@ -239,9 +234,10 @@ result<void> demo::branch_parent(unsigned number) {
   const auto image_steps = verify(tag);
   if (!image_steps.ok()) return image_steps.error();
   const unsigned n = number == options_.branches ? options_.children : 1;
-  err_ << "branch " << number << '/' << options_.branches << ": pause " << milliseconds(figures.total_us) << ", stall "
-       << milliseconds(figures.stall_us) << ", image of step " << *image_steps << " verified; starting "
-       << (n == 1 ? "a child" : std::to_string(n) + " children") << std::endl;
+  err_ << "branch " << number << '/' << options_.branches << ": pause "
+       << format_milliseconds(static_cast<double>(figures.total_us)) << ", stall "
+       << format_milliseconds(static_cast<double>(figures.stall_us)) << ", image of step " << *image_steps
+       << " verified; starting " << (n == 1 ? "a child" : std::to_string(n) + " children") << std::endl;
   COPPICE_TRY(check_children(tag, n, *image_steps));
   return remove("/v1/snapshots/" + tag);
 }
@@ -284,7 +280,7 @@ result<void> demo::let_run(const std::vector<std::string>& ids, std::uint64_t im
       }
       all_wrote = all_wrote && now->steps > image_steps;
     }
-    std::this_thread::sleep_for(poll_interval);
+    std::this_thread::sleep_for(guest_poll_interval);
   }
   return {};
 }

@@ -4,7 +4,7 @@
 #include <cstdio>
 
 #include "base/units.hpp"
-#include "cli/table.hpp"
+#include "options/table.hpp"
 
 namespace coppice {
 namespace {
@@ -61,16 +61,6 @@ spread copy_speed(const demo_results& results) {
     values.push_back(static_cast<double>(branch.written_bytes) * 1e6 / static_cast<double>(branch.copy_us));
   }
   return spread_of(std::move(values), false);
-}
-
-std::string formatted(const char* format, double value) {
-  char text[64];
-  std::snprintf(text, sizeof text, format, value);  // NOLINT: bounded
-  return text;
-}
-
-std::string milliseconds(double microseconds) {
-  return formatted("%.2f ms", microseconds / 1000);
 }
 
 std::uint64_t field(const json& object, const char* name) {
@@ -136,9 +126,9 @@ void print_results(std::ostream& out, const demo_results& results) {
   std::vector<std::vector<std::string>> rows = {{"", "MEDIAN", "WORST"}};
   for (const auto& [key, title, which] : times) {
     const spread both = spread_of(results, which);
-    rows.push_back({title, milliseconds(both.median), milliseconds(both.worst)});
+    rows.push_back({title, format_milliseconds(both.median), format_milliseconds(both.worst)});
   }
-  rows.push_back({"  the same, nothing branched", "", milliseconds(static_cast<double>(results.idle_stall_us))});
+  rows.push_back({"  the same, nothing branched", "", format_milliseconds(static_cast<double>(results.idle_stall_us))});
   for (const auto& [key, title, which] : pages) {
     const spread both = spread_of(results, which);
     rows.push_back({title, formatted("%.0f", both.median), formatted("%.0f", both.worst)});

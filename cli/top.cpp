@@ -10,8 +10,8 @@
 #include <optional>
 
 #include "base/fd.hpp"
-#include "options/exit_codes.hpp"
 #include "cli/top_view.hpp"
+#include "options/exit_codes.hpp"
 
 namespace coppice {
 namespace {

@@ -8,27 +8,18 @@
 #include <tuple>
 
 #include "base/units.hpp"
-#include "cli/table.hpp"
+#include "options/table.hpp"
 
 namespace coppice {
 namespace {
 
 using nlohmann::json;
 
-std::string formatted(const char* format, double value) {
-  std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), format, value);  // NOLINT: bounded
-  return text.data();
-}
-
 std::string whole(double value) {
   return formatted("%.0f", value);
 }
 std::string bytes(double value) {
   return format_bytes(static_cast<std::uint64_t>(std::max(value, 0.0)));
-}
-std::string milliseconds(double seconds) {
-  return formatted("%.2f ms", seconds * 1000);
 }
 
 std::string text_of(const json& object, const char* name) {
@@ -101,7 +92,8 @@ std::string pause_line(const top_reading& now) {
     const auto median = now.metrics.quantile("coppice_branch_pause_seconds", 0.5, labels);
     const auto high = now.metrics.quantile("coppice_branch_pause_seconds", 0.99, labels);
     if (!median || !high) continue;
-    line += separator + mode + " p50 " + milliseconds(*median) + ", p99 " + milliseconds(*high);
+    line +=
+        separator + mode + " p50 " + format_milliseconds(*median * 1e6) + ", p99 " + format_milliseconds(*high * 1e6);
     separator = "; ";
   }
   return separator.empty() ? line + "none yet" : line;
@@ -125,7 +117,7 @@ std::string last_pause(const top_reading& now, const std::string& sandbox) {
   for (const char* step : {"pause", "snapshot", "rearm", "resume"}) {
     seconds += now.metrics.sum("coppice_sandbox_last_branch_step_seconds", {{"sandbox", sandbox}, {"step", step}});
   }
-  return seconds > 0 ? milliseconds(seconds) : "-";
+  return seconds > 0 ? format_milliseconds(seconds * 1e6) : "-";
 }
 
 struct busy_sandbox {

@@ -9,8 +9,8 @@
 #include <memory>
 #include <vector>
 
-#include "base/http_status.hpp"
 #include "api/tls.hpp"
+#include "base/http_status.hpp"
 #include "base/units.hpp"
 
 namespace coppice {

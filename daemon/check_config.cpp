@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-error wrong(std::string what, int code = 0) {
+error unusable(std::string what, int code = 0) {
   return {errc::invalid_argument, code, std::move(what)};
 }
 
@@ -23,9 +23,9 @@ error wrong(std::string what, int code = 0) {
 result<void> check_writable(const std::string& name, const fs::path& wanted) {
   std::error_code failure;
   const auto folder = existing_folder(wanted);
-  if (!fs::is_directory(folder, failure)) return wrong(name + ": " + folder.string() + " is no folder");
+  if (!fs::is_directory(folder, failure)) return unusable(name + ": " + folder.string() + " is no folder");
   if (::access(folder.c_str(), W_OK | X_OK) != 0)
-    return wrong(name + ": no right to write to " + folder.string(), errno);
+    return unusable(name + ": no right to write to " + folder.string(), errno);
   return {};
 }
 
@@ -39,7 +39,7 @@ result<void> check_vmm(const std::string& vmm) {
   std::error_code failure;
   if (!fs::exists(vmm, failure)) return error{errc::not_found, ENOENT, "vmm " + vmm};
   if (!fs::is_regular_file(vmm, failure) || ::access(vmm.c_str(), X_OK) != 0) {
-    return wrong("vmm: " + vmm + " is no program that may be run");
+    return unusable("vmm: " + vmm + " is no program that may be run");
   }
   return {};
 }
@@ -49,10 +49,10 @@ result<void> check_audit_log(const fs::path& log) {
   std::error_code failure;
   if (!fs::exists(log, failure)) {
     const auto folder = fs::absolute(log).parent_path();
-    if (!fs::is_directory(folder, failure)) return wrong("audit-log: " + folder.string() + " is no folder");
+    if (!fs::is_directory(folder, failure)) return unusable("audit-log: " + folder.string() + " is no folder");
     return check_writable("audit-log", folder);
   }
-  if (::access(log.c_str(), W_OK) != 0) return wrong("audit-log: no right to write to " + log.string(), errno);
+  if (::access(log.c_str(), W_OK) != 0) return unusable("audit-log: no right to write to " + log.string(), errno);
   return {};
 }
 
@@ -71,8 +71,8 @@ result<void> check_settings(const daemon_settings& settings) {
   if (named) COPPICE_TRY(memory_cgroups::check(settings.cgroup));
   if (!settings.jailer.empty()) COPPICE_TRY(jailer::check(settings.jailer));
   if (const auto& filter = settings.live_seccomp_filter; !filter.empty() && ::access(filter.c_str(), R_OK) != 0)
-    return wrong("live-seccomp-filter: " + filter + " can't be read", errno);
-  if (*parse_bytes(settings.bounce_memory) < page_size) return wrong("bounce-memory: at least a page, 4K");
+    return unusable("live-seccomp-filter: " + filter + " can't be read", errno);
+  if (*parse_bytes(settings.bounce_memory) < page_size) return unusable("bounce-memory: at least a page, 4K");
   return {};
 }
 

@@ -20,8 +20,8 @@
 #include "daemon/daemon_settings.hpp"
 #include "daemon/divisible_cgroup.hpp"
 #include "daemon/service_notifier.hpp"
-#include "options/vmm_path.hpp"
 #include "metrics/metrics.hpp"
+#include "options/vmm_path.hpp"
 #include "vmm/jail.hpp"
 
 namespace coppice {

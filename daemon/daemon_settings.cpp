@@ -5,9 +5,9 @@
 #include <array>
 #include <cstdlib>
 
+#include "copy_engine/copy_engine.hpp"
 #include "options/completion.hpp"
 #include "options/size_option.hpp"
-#include "copy_engine/copy_engine.hpp"
 
 namespace coppice {
 namespace {

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "api/server.hpp"
-#include "options/listen_address.hpp"
 #include "daemon/setting_layers.hpp"
+#include "options/listen_address.hpp"
 
 namespace coppice {
 

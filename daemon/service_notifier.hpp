@@ -11,8 +11,8 @@
 #include <string_view>
 #include <thread>
 
-#include "control_plane/control_plane.hpp"
 #include "api/server.hpp"
+#include "control_plane/control_plane.hpp"
 
 namespace coppice {
 

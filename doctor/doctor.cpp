@@ -6,7 +6,7 @@
 #include "base/log.hpp"
 #include "doctor/doctor_checks.hpp"
 #include "options/exit_codes.hpp"
-#include "cli/table.hpp"
+#include "options/table.hpp"
 
 namespace coppice {
 namespace {

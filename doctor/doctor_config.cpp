@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "base/file.hpp"
-#include "options/config_file.hpp"
 #include "doctor/doctor_checks.hpp"
+#include "options/config_file.hpp"
 
 namespace coppice {
 namespace {

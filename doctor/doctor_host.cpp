@@ -12,12 +12,12 @@
 #include "base/free_page_reporting.hpp"
 #include "base/guest_memory.hpp"
 #include "base/units.hpp"
-#include "doctor/doctor_checks.hpp"
 #include "copy_engine/copy_engine.hpp"
 #include "copy_engine/write_protect.hpp"
-#include "vmm/network_namespace.hpp"
+#include "doctor/doctor_checks.hpp"
 #include "reference_vmm/memory.hpp"
 #include "reference_vmm/uffd_handover.hpp"
+#include "vmm/network_namespace.hpp"
 
 namespace coppice::doctor {
 namespace {

@@ -9,8 +9,8 @@
 #include <filesystem>
 #include <memory>
 
-#include "client/client.hpp"
 #include "base/units.hpp"
+#include "client/client.hpp"
 #include "doctor/doctor_checks.hpp"
 #include "options/existing_folder.hpp"
 #include "options/listen_address.hpp"

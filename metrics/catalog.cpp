@@ -23,7 +23,7 @@ constexpr auto queues = std::to_array<std::string_view>({"starts", "disk"});
 constexpr label_definition mode{"mode", modes};
 constexpr label_definition outcome{"outcome", outcomes};
 constexpr label_definition step{"step", steps};
-constexpr label_definition sandbox{sandbox_label, {}};
+constexpr label_definition of_sandbox{sandbox_label, {}};
 constexpr label_definition route{"route", {}};
 constexpr label_definition method{"method", {}};
 
@@ -34,9 +34,9 @@ constexpr auto by_step = std::to_array<label_definition>({step});
 constexpr auto by_source = std::to_array<label_definition>({{"source", sources}});
 constexpr auto by_state = std::to_array<label_definition>({{"state", states}});
 constexpr auto by_end = std::to_array<label_definition>({{"reason", ends}});
-constexpr auto by_sandbox = std::to_array<label_definition>({sandbox});
-constexpr auto by_sandbox_and_outcome = std::to_array<label_definition>({sandbox, outcome});
-constexpr auto by_sandbox_and_step = std::to_array<label_definition>({sandbox, {"step", timed_steps}});
+constexpr auto by_sandbox = std::to_array<label_definition>({of_sandbox});
+constexpr auto by_sandbox_and_outcome = std::to_array<label_definition>({of_sandbox, outcome});
+constexpr auto by_sandbox_and_step = std::to_array<label_definition>({of_sandbox, {"step", timed_steps}});
 constexpr auto by_queue = std::to_array<label_definition>({{"queue", queues}});
 constexpr auto by_refusal = std::to_array<label_definition>({{"reason", refusals}});
 constexpr auto by_request = std::to_array<label_definition>({route, method, {"status", {}}});
@@ -56,7 +56,7 @@ constexpr auto http_buckets = std::to_array({1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 5
 
 constexpr auto counter = metric_kind::counter;
 constexpr auto gauge = metric_kind::gauge;
-constexpr auto histogram = metric_kind::histogram;
+constexpr auto a_histogram = metric_kind::histogram;
 
 constexpr auto definitions = std::to_array<metric_definition>({
     {metric_id::branches,
@@ -80,11 +80,11 @@ constexpr auto definitions = std::to_array<metric_definition>({
      {},
      {},
      "Branches between their admission and their end."},
-    {metric_id::branch_pause, "coppice_branch_pause_seconds", histogram, "seconds", by_mode, pause_buckets,
+    {metric_id::branch_pause, "coppice_branch_pause_seconds", a_histogram, "seconds", by_mode, pause_buckets,
      "Time for which a branch held its parent paused, pause sent to resume answered; of failed branches too."},
-    {metric_id::branch_stall, "coppice_branch_stall_seconds", histogram, "seconds", by_mode, pause_buckets,
+    {metric_id::branch_stall, "coppice_branch_stall_seconds", a_histogram, "seconds", by_mode, pause_buckets,
      "Longest time that a ready branch kept a vCPU of its parent waiting: its pause or a write fault."},
-    {metric_id::branch_step, "coppice_branch_step_seconds", histogram, "seconds", by_step, step_buckets,
+    {metric_id::branch_step, "coppice_branch_step_seconds", a_histogram, "seconds", by_step, step_buckets,
      "Duration of each step of a branch; pause, snapshot, rearm and resume add up to the pause."},
     {metric_id::branch_deadline_misses,
      "coppice_branch_deadline_misses_total",
@@ -102,7 +102,7 @@ constexpr auto definitions = std::to_array<metric_definition>({
      "Steps that failed other than by their deadline; the branch was undone."},
     {metric_id::branch_copy,
      "coppice_branch_copy_seconds",
-     histogram,
+     a_histogram,
      "seconds",
      {},
      copy_buckets,
@@ -130,7 +130,7 @@ constexpr auto definitions = std::to_array<metric_definition>({
      "Bytes that live copies handed to the disk, those of branches in flight included."},
     {metric_id::copy_throughput,
      "coppice_copy_throughput_bytes_per_second",
-     histogram,
+     a_histogram,
      "bytes per second",
      {},
      throughput_buckets,
@@ -138,7 +138,7 @@ constexpr auto definitions = std::to_array<metric_definition>({
     {metric_id::faults, "coppice_faults_total", counter, "faults", {}, {}, "Write-protection faults served."},
     {metric_id::fault_service,
      "coppice_fault_service_seconds",
-     histogram,
+     a_histogram,
      "seconds",
      {},
      {},
@@ -237,7 +237,7 @@ constexpr auto definitions = std::to_array<metric_definition>({
      by_request,
      {},
      "HTTP requests answered."},
-    {metric_id::http_request, "coppice_http_request_seconds", histogram, "seconds", by_route, http_buckets,
+    {metric_id::http_request, "coppice_http_request_seconds", a_histogram, "seconds", by_route, http_buckets,
      "Time from a request's arrival to its answer."},
     {metric_id::http_connections,
      "coppice_http_connections",

@@ -13,7 +13,7 @@
 namespace coppice {
 namespace {
 
-constexpr std::size_t buffer_bytes = 1 * mib;
+constexpr std::size_t merge_buffer_bytes = 1 * mib;
 
 // Writes the buffer's pages that aren't zero, in as few writes as possible.
 result<void> write_nonzero(int output, std::span<const std::byte> bytes, std::uint64_t offset) {
@@ -88,7 +88,7 @@ result<void> compose_diff_image(int base, int diff, int output, std::uint64_t si
   if (!diff_parts) return diff_parts.error();
   const auto base_parts = data_extents(base, size);
   if (!base_parts) return base_parts.error();
-  std::vector<std::byte> buffer(buffer_bytes);
+  std::vector<std::byte> buffer(merge_buffer_bytes);
   for (const extent& part : subtract(*base_parts, *diff_parts)) COPPICE_TRY(copy_range(base, output, part, buffer));
   for (const extent& part : *diff_parts) COPPICE_TRY(copy_range(diff, output, part, buffer));
   return {};

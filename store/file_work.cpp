@@ -15,7 +15,7 @@
 namespace coppice {
 namespace {
 
-constexpr std::size_t buffer_bytes = 256 * 1024;
+constexpr std::size_t read_buffer_bytes = 256 * 1024;
 
 // Hands each piece of the file to `use`, in order, and returns the checksum of all.
 result<file_checksum> read_through(const std::filesystem::path& path,
@@ -24,7 +24,7 @@ result<file_checksum> read_through(const std::filesystem::path& path,
   if (!fd) return std::move(fd).error();
   const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), &XXH3_freeState);
   XXH3_64bits_reset(state.get());
-  std::vector<std::byte> buffer(buffer_bytes);
+  std::vector<std::byte> buffer(read_buffer_bytes);
   file_checksum read;
   for (;;) {
     const auto got = ::read(fd->get(), buffer.data(), buffer.size());

@@ -1,8 +1,8 @@
 #include <gmock/gmock.h>
 
-#include "client/client.hpp"
 #include "api/event_log.hpp"
 #include "api/server.hpp"
+#include "client/client.hpp"
 #include "tests/api/fake_control_plane.hpp"
 #include "tests/api/raw_client.hpp"
 
@@ -15,11 +15,11 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-const plane_event running{event_kind::sandbox_running, "sb-1", "base", {}};
+const plane_event runs_again{event_kind::sandbox_running, "sb-1", "base", {}};
 
 TEST(event_log, gives_what_follows_an_id_in_batches) {
   event_log log(10, 1);
-  for (int i = 0; i < 5; ++i) log.add(running);
+  for (int i = 0; i < 5; ++i) log.add(runs_again);
   EXPECT_EQ(log.latest(), 5u);
   const auto first = log.following(1, 3);
   EXPECT_EQ(first.continue_at, 4u);
@@ -31,7 +31,7 @@ TEST(event_log, gives_what_follows_an_id_in_batches) {
 
 TEST(event_log, says_that_events_are_gone_when_they_are) {
   event_log log(3, 1);
-  for (int i = 0; i < 5; ++i) log.add(running);
+  for (int i = 0; i < 5; ++i) log.add(runs_again);
   EXPECT_THAT(log.following(2).text, StartsWith("id: 3\n"));
   for (const std::uint64_t lost : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{6}, ~std::uint64_t{0}}) {
     const auto batch = log.following(lost);
@@ -80,7 +80,7 @@ class event_stream : public ::testing::Test {
 TEST_F(event_stream, sends_events_as_they_happen_to_all_who_listen) {
   const auto one = open();
   const auto other = open();
-  plane_.emit(running);
+  plane_.emit(runs_again);
   for (const auto& client : {one.get(), other.get()}) {
     EXPECT_THAT(client->read_until("\n\n"), AllOf(StartsWith("id: "), HasSubstr("event: sandbox.running\n"),
                                                   HasSubstr("\"sandbox\":\"sb-1\""), HasSubstr("\"tag\":\"base\"")));
@@ -91,7 +91,7 @@ TEST_F(event_stream, goes_on_after_the_event_that_the_client_saw_last) {
   std::string seen;
   {
     const auto client = open();
-    plane_.emit(running);
+    plane_.emit(runs_again);
     seen = id_of(client->read_until("\n\n"));
   }
   plane_.emit({event_kind::branch_started, "sb-1", "b1", {}});
@@ -105,9 +105,9 @@ TEST_F(event_stream, goes_on_after_the_event_that_the_client_saw_last) {
 TEST_F(event_stream, tells_a_client_that_was_away_too_long_to_list_anew) {
   start({.events_kept = 2});
   const auto client = open();
-  plane_.emit(running);
+  plane_.emit(runs_again);
   const auto seen = id_of(client->read_until("\n\n"));
-  for (int i = 0; i < 5; ++i) plane_.emit(running);
+  for (int i = 0; i < 5; ++i) plane_.emit(runs_again);
   EXPECT_THAT(open("Last-Event-ID: " + seen + "\r\n")->read_until("\n\n"), HasSubstr("event: reset\n"));
 }
 
@@ -154,7 +154,7 @@ TEST_F(event_stream, ends_when_its_token_is_taken_away_and_no_other_does) {
   const auto stays = open("Authorization: Bearer fedcba9876543210\r\n");
   api_->set_tokens(tokens("old read 9876543210fedcba\nstays write fedcba9876543210\n"));  // the name stays, too
   EXPECT_EQ(old->read_until(""), "");
-  plane_.emit(running);
+  plane_.emit(runs_again);
   EXPECT_THAT(stays->read_until("\n\n"), HasSubstr("event: sandbox.running\n"));
 }
 
@@ -163,7 +163,7 @@ TEST_F(event_stream, ends_when_the_server_stops_and_the_control_plane_may_outliv
   api_->stop(std::chrono::seconds(20));
   EXPECT_EQ(client->read_until(""), "");
   api_.reset();
-  plane_.emit(running);
+  plane_.emit(runs_again);
 }
 
 }  // namespace

@@ -8,11 +8,10 @@
 namespace coppice::bench {
 namespace {
 
-using nlohmann::json;
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-json run_of(std::vector<figure> figures, const std::string& benchmark = "copy") {
+nlohmann::json run_of(std::vector<figure> figures, const std::string& benchmark = "copy") {
   report made(benchmark, {{"rounds", "5"}});
   made.set_environment({{"cpu", "one"}, {"commit", "a"}});
   for (auto& each : figures) made.add(std::move(each));
@@ -90,8 +89,10 @@ TEST(compare, runs_of_different_benchmarks_are_refused) {
 }
 
 TEST(compare, what_is_no_report_is_refused) {
-  for (const json& broken : {json::object(), json::array(), json(3), json{{"benchmark", "copy"}, {"figures", {1, 2}}},
-                             json{{"benchmark", "copy"}, {"figures", {{{"cell", ""}, {"name", "a"}}}}}}) {
+  for (const nlohmann::json& broken :
+       {nlohmann::json::object(), nlohmann::json::array(), nlohmann::json(3),
+        nlohmann::json{{"benchmark", "copy"}, {"figures", {1, 2}}},
+        nlohmann::json{{"benchmark", "copy"}, {"figures", {{{"cell", ""}, {"name", "a"}}}}}}) {
     const auto all = compare(broken, run_of({}));
     ASSERT_FALSE(all) << broken.dump();
     EXPECT_EQ(all.error().code, errc::corrupt);
@@ -99,7 +100,7 @@ TEST(compare, what_is_no_report_is_refused) {
 }
 
 TEST(compare, differences_name_what_makes_runs_incomparable) {
-  json a = run_of({}), b = run_of({});
+  nlohmann::json a = run_of({}), b = run_of({});
   b["environment"]["commit"] = "b";
   EXPECT_THAT(differences(a, b), IsEmpty());
   b["environment"]["cpu"] = "other";

@@ -14,8 +14,6 @@
 namespace coppice::bench {
 namespace {
 
-using nlohmann::json;
-
 struct outcome {
   int exit_code = -1;
   std::string output;
@@ -44,14 +42,14 @@ class coppice_bench : public ::testing::Test {
     ASSERT_EQ(seen.exit_code, 0) << seen.output;  // a missed target is no failure, a bad page is one
     const auto text = read_text_file(file);
     ASSERT_TRUE(text) << text.error().message();
-    report_ = json::parse(*text, nullptr, false);
+    report_ = nlohmann::json::parse(*text, nullptr, false);
     ASSERT_TRUE(report_.is_object()) << *text;
     table_ = seen.output;
     expect_environment();
   }
 
   void expect_environment() const {
-    const json& environment = report_.at("environment");
+    const nlohmann::json& environment = report_.at("environment");
     for (const char* name :
          {"cpu", "cores", "hypervisor", "kernel", "kvm", "kvm_by", "root_file_system", "load_average",
           "cpu_busy_percent", "cpu_steal_percent", "seconds", "version", "build", "time"})
@@ -69,20 +67,20 @@ class coppice_bench : public ::testing::Test {
   }
   void expect_no_bad_pages() const {
     ASSERT_NE(find("bad_pages"), nullptr);
-    for (const json& figure : report_.at("figures")) {
+    for (const nlohmann::json& figure : report_.at("figures")) {
       if (figure.at("name") != "bad_pages") continue;
       EXPECT_EQ(figure.at("worst"), 0.0) << figure;
     }
   }
   const json* find(const std::string& name) const {
-    for (const json& figure : report_.at("figures")) {
+    for (const nlohmann::json& figure : report_.at("figures")) {
       if (figure.at("name") == name && figure.at("count") > 0) return &figure;
     }
     return nullptr;
   }
 
   temp_dir folder_;
-  json report_;
+  nlohmann::json report_;
   std::string table_;
 };
 

@@ -11,12 +11,13 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr std::chrono::seconds deadline{20};
+constexpr std::chrono::seconds process_deadline{20};
 
 // A shell script in the place of coppiced.
 class daemon_process_test : public ::testing::Test {
  protected:
-  result<std::unique_ptr<daemon_process>> start(const std::string& script, std::chrono::milliseconds limit = deadline) {
+  result<std::unique_ptr<daemon_process>> start(const std::string& script,
+                                                std::chrono::milliseconds limit = process_deadline) {
     const auto path = folder_.path() / "script";
     EXPECT_TRUE(write_text_file(path, "#!/bin/sh\n" + script + "\n").ok());
     std::filesystem::permissions(path, std::filesystem::perms::owner_all);
@@ -30,7 +31,7 @@ TEST_F(daemon_process_test, is_started_once_it_listens_and_stopped_by_sigterm) {
       start("trap 'exit 0' TERM; echo \"x: listening on http://127.0.0.1:77\" >&2; while :; do sleep 0.01; done");
   ASSERT_TRUE(process.ok()) << process.error().message();
   EXPECT_EQ((*process)->url(), "http://127.0.0.1:77");
-  EXPECT_TRUE((*process)->stop(deadline).ok());
+  EXPECT_TRUE((*process)->stop(process_deadline).ok());
 }
 
 TEST_F(daemon_process_test, one_that_ends_at_once_is_an_error_with_its_log) {
@@ -57,11 +58,11 @@ TEST_F(daemon_process_test, one_that_does_not_stop_is_killed) {
 TEST_F(daemon_process_test, a_bad_exit_is_an_error_of_stop) {
   auto process = start("trap 'exit 3' TERM; echo 'listening on http://a:1'; while :; do sleep 0.01; done");
   ASSERT_TRUE(process.ok());
-  EXPECT_THAT((*process)->stop(deadline).error().message(), HasSubstr("exit code 3"));
+  EXPECT_THAT((*process)->stop(process_deadline).error().message(), HasSubstr("exit code 3"));
 }
 
 TEST_F(daemon_process_test, a_missing_binary_is_not_found) {
-  const auto process = daemon_process::start("/nowhere/coppiced", {}, folder_.path() / "log", deadline);
+  const auto process = daemon_process::start("/nowhere/coppiced", {}, folder_.path() / "log", process_deadline);
   EXPECT_EQ(process.error().code, errc::not_found);
 }
 

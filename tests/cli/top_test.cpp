@@ -12,8 +12,8 @@
 #include "api/server.hpp"
 #include "base/fd.hpp"
 #include "cli/coppice.hpp"
-#include "options/exit_codes.hpp"
 #include "cli/top_view.hpp"
+#include "options/exit_codes.hpp"
 #include "tests/api/fake_control_plane.hpp"
 
 namespace coppice {

@@ -5,7 +5,7 @@
 namespace coppice {
 namespace {
 
-constexpr std::size_t pages = 1000;
+constexpr std::size_t pool_pages = 1000;
 
 class bounce_pool_test : public ::testing::Test {
  protected:
@@ -15,26 +15,26 @@ class bounce_pool_test : public ::testing::Test {
     return reserved;
   }
 
-  bounce_pool pool = *bounce_pool::create(pages * page_size);
+  bounce_pool pool = *bounce_pool::create(pool_pages * page_size);
   bounce_share first, second;
 };
 
 TEST_F(bounce_pool_test, a_vm_saves_ahead_into_half_of_the_pool_and_the_rest_is_for_captures) {
-  EXPECT_EQ(reserve_all(first), pages / 2);
-  EXPECT_EQ(pool.available(), pages / 2);
-  EXPECT_EQ(pool.available_to(second), pages / 2 * 4 / 5);
-  EXPECT_EQ(pool.used_bytes(), pages / 2 * page_size);
+  EXPECT_EQ(reserve_all(first), pool_pages / 2);
+  EXPECT_EQ(pool.available(), pool_pages / 2);
+  EXPECT_EQ(pool.available_to(second), pool_pages / 2 * 4 / 5);
+  EXPECT_EQ(pool.used_bytes(), pool_pages / 2 * page_size);
 }
 
 TEST_F(bounce_pool_test, of_two_vms_each_saves_ahead_into_less) {
   reserve_all(first);
-  EXPECT_EQ(reserve_all(second), pages / 4);
-  EXPECT_EQ(pool.available(), pages / 4);
+  EXPECT_EQ(reserve_all(second), pool_pages / 4);
+  EXPECT_EQ(pool.available(), pool_pages / 4);
 }
 
 TEST_F(bounce_pool_test, what_is_to_be_spared_stays_free) {
   EXPECT_EQ(reserve_all(first, 10, 200), 400U);
-  EXPECT_FALSE(pool.reserve(second, 1, pages));
+  EXPECT_FALSE(pool.reserve(second, 1, pool_pages));
 }
 
 TEST_F(bounce_pool_test, captures_count_against_what_is_saved_ahead) {
@@ -60,7 +60,7 @@ TEST_F(bounce_pool_test, what_is_given_back_is_there_for_all) {
   pool.unreserve(first, reserved);
   EXPECT_EQ(first.held(), 0U);
   EXPECT_EQ(pool.used_bytes(), 0U);
-  EXPECT_EQ(pool.available_to(second), pages * 4 / 5);
+  EXPECT_EQ(pool.available_to(second), pool_pages * 4 / 5);
   EXPECT_EQ(reserve_all(second), reserved);
 }
 

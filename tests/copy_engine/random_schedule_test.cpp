@@ -12,7 +12,7 @@
 namespace coppice {
 namespace {
 
-constexpr std::size_t pages = 1024;
+constexpr std::size_t ram_pages = 1024;
 constexpr std::size_t most_branches = 4;
 constexpr unsigned schedules = 12;
 constexpr int actions = 120;
@@ -74,7 +74,7 @@ class random_schedule_test : public copy_engine_test {
       case stage::rearming:
         return expect_done(of, stage::active);
       case stage::active:
-        std::memset(disk_->content(slot).data(), 0, pages * page_size);
+        std::memset(disk_->content(slot).data(), 0, ram_pages * page_size);
         start_copy(of.branch, *open_file(disk_->file(slot), O_RDWR));
         of.at = stage::copying;
         return;
@@ -181,7 +181,7 @@ class random_schedule_test : public copy_engine_test {
 };
 
 TEST_F(random_schedule_test, every_image_is_of_its_instant_and_the_guest_runs_on) {
-  disk_ = std::make_unique<stuck_disk>(pages * page_size, most_branches);
+  disk_ = std::make_unique<stuck_disk>(ram_pages * page_size, most_branches);
   if (!disk_->mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
   const auto all = seeds();
   for (const unsigned seed : all) {
@@ -197,7 +197,7 @@ TEST_F(random_schedule_test, every_image_is_of_its_instant_and_the_guest_runs_on
       options.rates.branch_bytes_per_second = 16 * mib;
       options.hot_set_time = {};
     }
-    START_OR_SKIP({.pages = pages, .writers = 1 + below(4)}, options);
+    START_OR_SKIP({.pages = ram_pages, .writers = 1 + below(4)}, options);
     run_schedule();
     if (HasFatalFailure()) return;
     saved_ahead_ += engine->stats().saved_ahead_pages;

@@ -12,10 +12,10 @@
 namespace coppice {
 namespace {
 
-constexpr std::size_t pages = 8192;  // 32 MiB. The guest writes to all of them, until told otherwise
+constexpr std::size_t guest_pages = 8192;  // 32 MiB. The guest writes to all of them, until told otherwise
 // Half of it, which is for what is saved ahead, is not enough for all of RAM; four fifths, which a VM may hold, are, so
 // that the guest never waits for it, however slow the disk.
-constexpr std::size_t scarce_bounce_pages = pages / 2 * 3;
+constexpr std::size_t scarce_bounce_pages = guest_pages / 2 * 3;
 
 pid_t thread_called(const std::string& wanted) {
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task")) {
@@ -35,11 +35,11 @@ cpu_set_t cpus_of(const std::string& thread) {
 
 class save_ahead_test : public copy_engine_test {
  protected:
-  void start_with_written_ram(copy_engine_options options, const synthetic_shape& shape = {.pages = pages}) {
+  void start_with_written_ram(copy_engine_options options, const synthetic_shape& shape = {.pages = guest_pages}) {
     options.hot_set_time = {};
     START_OR_SKIP(shape, options);
     // No page is all zero: each holds something in a word that no writer uses.
-    for (std::size_t page = 0; page < pages; ++page) {
+    for (std::size_t page = 0; page < guest_pages; ++page) {
       vm->memory()->data()[page * page_size + page_size / 2] = std::byte{1};
     }
   }
@@ -52,7 +52,7 @@ class save_ahead_test : public copy_engine_test {
     return made;
   }
   bool is_any_protected(std::size_t first = 0) const {
-    for (std::size_t page = first; page < pages; ++page)
+    for (std::size_t page = first; page < guest_pages; ++page)
       if (vm->is_protected(page)) return true;
     return false;
   }
@@ -84,10 +84,10 @@ class save_ahead_test : public copy_engine_test {
 TEST_F(save_ahead_test, the_guest_is_free_long_before_the_disk_has_its_pages) {
   start_with_written_ram({.rates = {.branch_bytes_per_second = 1}});
   if (IsSkipped() || HasFatalFailure()) return;
-  auto made = branch_saved_ahead(pages / 2);
+  auto made = branch_saved_ahead(guest_pages / 2);
   ASSERT_TRUE(all_is_freed());
-  EXPECT_LT(made.session->progress().settled_pages, pages / 2);
-  EXPECT_GT(engine->stats().bounce_bytes_used, pages * page_size / 2);
+  EXPECT_LT(made.session->progress().settled_pages, guest_pages / 2);
+  EXPECT_GT(engine->stats().bounce_bytes_used, guest_pages * page_size / 2);
   engine->set_rates({});
   expect_perfect(made);
   made.session.reset();
@@ -97,7 +97,7 @@ TEST_F(save_ahead_test, the_guest_is_free_long_before_the_disk_has_its_pages) {
 TEST_F(save_ahead_test, a_branch_that_is_given_up_gives_its_memory_back) {
   start_with_written_ram({.rates = {.branch_bytes_per_second = 1}});
   if (IsSkipped() || HasFatalFailure()) return;
-  auto made = branch_saved_ahead(pages / 2);
+  auto made = branch_saved_ahead(guest_pages / 2);
   ASSERT_TRUE(all_is_freed());
   made.session.reset();
   EXPECT_EQ(engine->stats().bounce_bytes_used, 0U);
@@ -106,7 +106,7 @@ TEST_F(save_ahead_test, a_branch_that_is_given_up_gives_its_memory_back) {
 TEST_F(save_ahead_test, half_of_the_bounce_memory_is_left_for_captures) {
   start_with_written_ram({.bounce_bytes = scarce_bounce_pages * page_size, .rates = {.branch_bytes_per_second = 1}});
   if (IsSkipped() || HasFatalFailure()) return;
-  auto made = branch_saved_ahead(pages / 4);
+  auto made = branch_saved_ahead(guest_pages / 4);
   EXPECT_TRUE(is_any_protected());
   vm->resume();
   for (int i = 0; i < 20; ++i) {
@@ -135,11 +135,12 @@ TEST_F(save_ahead_test, a_guest_that_does_not_write_is_copied_from_its_ram) {
 // A fault of it captures up to 16 pages: each alone would be enough to save ahead.
 TEST_F(save_ahead_test, a_guest_that_writes_sequentially_is_not_saved_ahead) {
   constexpr std::size_t few = 512;
-  start_with_written_ram({.rates = {.branch_bytes_per_second = 1}}, {.pages = pages, .busy = few, .sequential = true});
+  start_with_written_ram({.rates = {.branch_bytes_per_second = 1}},
+                         {.pages = guest_pages, .busy = few, .sequential = true});
   if (IsSkipped() || HasFatalFailure()) return;
   auto made = branch_of_paused_guest();
   vm->resume();
-  ASSERT_TRUE(eventually([this] { return vm->runs() && !is_any_protected(pages - few); }));
+  ASSERT_TRUE(eventually([this] { return vm->runs() && !is_any_protected(guest_pages - few); }));
   EXPECT_GT(engine->stats().captured_pages, 200U);
   EXPECT_EQ(engine->stats().saved_ahead_pages, 0U);
   engine->set_rates({});
@@ -178,7 +179,7 @@ TEST_F(save_ahead_test, a_copy_that_hurries_leaves_the_cpu_that_another_wants) {
 TEST_F(save_ahead_test, where_all_cpus_are_busy_what_is_saved_is_written) {
   start_with_written_ram({.rates = {.branch_bytes_per_second = 1}});
   if (IsSkipped() || HasFatalFailure()) return;
-  auto made = branch_saved_ahead(pages / 2);
+  auto made = branch_saved_ahead(guest_pages / 2);
   ASSERT_TRUE(all_is_freed());
   const busy_cpus others;
   engine->set_rates({});
@@ -209,7 +210,7 @@ TEST_F(save_ahead_test, copy_and_fault_thread_run_apart_until_the_copy_catches_u
 }
 
 TEST_F(save_ahead_test, a_branch_that_is_given_up_hurries_nobody_though_its_disk_is_stuck) {
-  stuck_disk disk(pages * page_size);
+  stuck_disk disk(guest_pages * page_size);
   start_with_written_ram({.bounce_bytes = 4 * mib, .longest_deferral = std::chrono::milliseconds(20)});
   if (IsSkipped() || HasFatalFailure()) return;
   if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
@@ -231,8 +232,8 @@ TEST_F(save_ahead_test, a_branch_that_is_given_up_hurries_nobody_though_its_disk
 // wait for their blocks.
 TEST_F(save_ahead_test, writes_of_captures_do_not_hold_up_those_of_ram) {
   constexpr std::size_t steps = 600;
-  stuck_disk disk(pages * page_size);
-  start_with_written_ram({.bounce_bytes = 2 * steps * page_size}, {.pages = pages, .busy = pages / 2});
+  stuck_disk disk(guest_pages * page_size);
+  start_with_written_ram({.bounce_bytes = 2 * steps * page_size}, {.pages = guest_pages, .busy = guest_pages / 2});
   if (IsSkipped() || HasFatalFailure()) return;
   if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
   auto made = branch_with_captures(steps);
@@ -248,12 +249,12 @@ TEST_F(save_ahead_test, writes_of_captures_do_not_hold_up_those_of_ram) {
 // With the pages around them: 32 MiB in writes of at most 128 KiB, as FUSE makes them, not a write a page.
 TEST_F(save_ahead_test, captures_are_written_with_the_blocks_that_they_are_in) {
   constexpr std::size_t steps = 600;
-  stuck_disk disk(pages * page_size);
-  start_with_written_ram({}, {.pages = pages, .busy = pages / 2});
+  stuck_disk disk(guest_pages * page_size);
+  start_with_written_ram({}, {.pages = guest_pages, .busy = guest_pages / 2});
   if (IsSkipped() || HasFatalFailure()) return;
   if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
   auto made = branch_with_captures(steps);
-  disk.allow(pages / 32 + 8);
+  disk.allow(guest_pages / 32 + 8);
   start_copy(made, *open_file(disk.file(), O_RDWR));
   expect_perfect_on_disk(made, disk);
   disk.release();

@@ -9,7 +9,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
-constexpr std::size_t pages = 4096, busy = 1024;
+constexpr std::size_t stalled_pages = 4096, busy = 1024;
 constexpr int most_rounds = 10;
 constexpr milliseconds slack(150);
 constexpr milliseconds slow_write(600);  // well above the slack
@@ -48,7 +48,7 @@ class stall_test : public copy_engine_test {
 
   // A branch, while the guest runs.
   void copy_to(stuck_disk& disk) {
-    std::memset(disk.content().data(), 0, pages * page_size);
+    std::memset(disk.content().data(), 0, stalled_pages * page_size);
     auto made = branch("unused", *open_file(disk.file(), O_RDWR));
     while (made.outcome.wait_for(std::chrono::seconds(0)) != std::future_status::ready) ASSERT_TRUE(vm->runs());
     expect_perfect_on_disk(made, disk);
@@ -56,11 +56,11 @@ class stall_test : public copy_engine_test {
 
   // With so little bounce memory that captures must not wait for the limit either.
   void expect_no_longer_stall_under(const copy_rates& limits) {
-    stuck_disk disk(pages * page_size);  // in memory: no real one's delays
-    START_OR_SKIP({.pages = pages, .writers = 2}, {.bounce_bytes = mib, .longest_deferral = patience});
+    stuck_disk disk(stalled_pages * page_size);  // in memory: no real one's delays
+    START_OR_SKIP({.pages = stalled_pages, .writers = 2}, {.bounce_bytes = mib, .longest_deferral = patience});
     if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
     disk.release();
-    run_for(12 * pages);  // nearly every page is written: no holes
+    run_for(12 * stalled_pages);  // nearly every page is written: no holes
     const auto copy_at = [&](const copy_rates& rates) {
       engine->set_rates(rates);
       copy_to(disk);
@@ -73,13 +73,13 @@ class stall_test : public copy_engine_test {
   // The guest writes to as many pages as there are bounce buffers, and resumes when the first of them are being written
   // to a disk that takes so long; 0: for ever.
   void expect_no_longer_stall_with(milliseconds latency) {
-    stuck_disk disk(pages * page_size);
-    START_OR_SKIP({.pages = pages, .busy = busy, .writers = 2},
+    stuck_disk disk(stalled_pages * page_size);
+    START_OR_SKIP({.pages = stalled_pages, .busy = busy, .writers = 2},
                   {.bounce_bytes = busy * page_size / 4 * 5});  // a VM may hold four fifths
     if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
     disk.be_slow(latency);
     const auto copy_to_disk = [&](bool bad) {
-      std::memset(disk.content().data(), 0, pages * page_size);
+      std::memset(disk.content().data(), 0, stalled_pages * page_size);
       if (bad) disk.hold();
       const auto before = engine->stats().written_bytes;
       auto made = prearmed_branch("unused");
@@ -115,13 +115,13 @@ TEST_F(stall_test, with_a_limit_of_the_host_the_guest_stalls_no_longer) {
 }
 
 TEST_F(stall_test, with_little_bounce_memory_the_guest_stalls_no_longer_as_long_as_the_disk_keeps_up) {
-  stuck_disk disk(pages * page_size);
-  START_OR_SKIP({.pages = pages, .writers = 2}, {.bounce_bytes = 4 * page_size, .longest_deferral = patience});
+  stuck_disk disk(stalled_pages * page_size);
+  START_OR_SKIP({.pages = stalled_pages, .writers = 2}, {.bounce_bytes = 4 * page_size, .longest_deferral = patience});
   if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
   disk.release();
-  run_for(12 * pages);
+  run_for(12 * stalled_pages);
   const auto gap = measure(
-      slack, [&] { run_for(2 * pages); }, [&] { copy_to(disk); });
+      slack, [&] { run_for(2 * stalled_pages); }, [&] { copy_to(disk); });
   EXPECT_LE(gap.with, gap.without + slack);
   EXPECT_GT(engine->stats().deferred_faults, 0U) << "there must be too little of it";
 }
@@ -136,15 +136,15 @@ TEST_F(stall_test, with_a_slow_disk_the_guest_stalls_no_longer_if_there_is_bounc
 
 TEST_F(stall_test, with_too_little_bounce_memory_the_guest_waits_for_a_stuck_disk_no_longer_than_the_longest_deferral) {
   constexpr auto longest_deferral = copy_engine_options{}.longest_deferral;
-  stuck_disk disk(pages * page_size);
-  START_OR_SKIP({.pages = pages, .writers = 2}, {.bounce_bytes = 4 * page_size});
+  stuck_disk disk(stalled_pages * page_size);
+  START_OR_SKIP({.pages = stalled_pages, .writers = 2}, {.bounce_bytes = 4 * page_size});
   if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
   const auto gap = measure(
-      longest_deferral + slack, [&] { run_for(2 * pages); },
+      longest_deferral + slack, [&] { run_for(2 * stalled_pages); },
       [&] {
         disk.hold();
         auto made = branch("unused", *open_file(disk.file(), O_RDWR));
-        run_for(2 * pages);
+        run_for(2 * stalled_pages);
         disk.release();
         ASSERT_EQ(made.outcome.wait_for(patience), std::future_status::ready);
         const auto outcome = made.outcome.get();

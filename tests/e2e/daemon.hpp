@@ -11,8 +11,8 @@
 #include <thread>
 #include <vector>
 
-#include "client/client.hpp"
 #include "base/fd.hpp"
+#include "client/client.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace coppice::e2e {

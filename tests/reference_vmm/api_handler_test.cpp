@@ -6,9 +6,9 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.hpp"
+#include "journal_guest/journal_oracle.hpp"
 #include "tests/reference_vmm/call_table.hpp"
 #include "tests/support/temp_dir.hpp"
-#include "journal_guest/journal_oracle.hpp"
 #include "vmm/unix_socket.hpp"
 
 namespace coppice::reference {

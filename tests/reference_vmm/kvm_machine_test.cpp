@@ -8,16 +8,16 @@
 #include "base/file.hpp"
 #include "base/guest_memory.hpp"
 #include "base/units.hpp"
-#include "tests/support/temp_dir.hpp"
 #include "journal_guest/journal_oracle.hpp"
 #include "reference_vmm/machine.hpp"
+#include "tests/support/temp_dir.hpp"
 
 namespace coppice::reference {
 namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::uint64_t size = 32 * mib;
+constexpr std::uint64_t machine_bytes = 32 * mib;
 constexpr std::uint64_t steps_address = 0x300000, wrong_address = 0x300008;
 
 std::uint64_t word(const guest_memory& memory, std::uint64_t address) {
@@ -29,15 +29,15 @@ struct kvm_machine_test : ::testing::Test {
     if (!kvm_available()) GTEST_SKIP() << "no access to /dev/kvm";
   }
   static std::shared_ptr<guest_memory> fresh_memory() {
-    return std::make_shared<guest_memory>(*guest_memory::create("guest", size));
+    return std::make_shared<guest_memory>(*guest_memory::create("guest", machine_bytes));
   }
   static std::shared_ptr<guest_memory> copy_of(const guest_memory& other) {
     auto made = fresh_memory();
-    std::memcpy(made->data(), other.data(), size);
+    std::memcpy(made->data(), other.data(), machine_bytes);
     return made;
   }
   static std::unique_ptr<machine> machine_on(const guest_memory& memory, unsigned vcpus) {
-    auto ram = guest_ram::from_file("/proc/self/fd/" + std::to_string(memory.fd()), size, true);
+    auto ram = guest_ram::from_file("/proc/self/fd/" + std::to_string(memory.fd()), machine_bytes, true);
     EXPECT_TRUE(ram) << ram.error().message();
     auto made = make_machine(true, std::move(*ram), vcpus, false);
     EXPECT_TRUE(made) << made.error().message();
@@ -141,7 +141,7 @@ TEST_F(kvm_machine_test, what_is_saved_after_a_restore_is_what_was_restored) {
     auto vm = boot(*memory, COPPICE_JOURNAL, vcpus);
     vm->resume();
     ASSERT_TRUE(within_deadline([&] {
-      const auto reading = read_journal({memory->data(), size});
+      const auto reading = read_journal({memory->data(), machine_bytes});
       return reading && reading->steps > 100;
     }));
     vm->pause();
@@ -196,7 +196,7 @@ TEST_F(kvm_machine_test, hundreds_of_pauses_at_any_moment_lose_no_vcpu_and_no_st
     return lanes == 4;
   }));
   vm->pause();
-  const auto report = check_journal_image(std::span<const std::byte>(memory->data(), size));
+  const auto report = check_journal_image(std::span<const std::byte>(memory->data(), machine_bytes));
   ASSERT_TRUE(report);
   EXPECT_EQ(report->bad_pages(), 0U);
   EXPECT_EQ(report->gaps, 0U);

@@ -12,11 +12,11 @@
 namespace coppice::reference {
 namespace {
 
-constexpr std::uint64_t size = 16 * mib;
+constexpr std::uint64_t memory_bytes = 16 * mib;
 
 struct snapshot_memory : ::testing::Test {
   void SetUp() override {
-    auto made = guest_ram::anonymous(size);
+    auto made = guest_ram::anonymous(memory_bytes);
     ASSERT_TRUE(made);
     ram.emplace(std::move(*made));
   }
@@ -33,7 +33,7 @@ struct snapshot_memory : ::testing::Test {
   std::uint64_t pages_on_disk(const std::filesystem::path& name) {
     struct stat info {};
     EXPECT_EQ(::stat(name.c_str(), &info), 0);
-    EXPECT_EQ(static_cast<std::uint64_t>(info.st_size), size);
+    EXPECT_EQ(static_cast<std::uint64_t>(info.st_size), memory_bytes);
     return static_cast<std::uint64_t>(info.st_blocks) * 512 / page_size;
   }
   temp_dir dir;
@@ -42,7 +42,7 @@ struct snapshot_memory : ::testing::Test {
 };
 
 TEST_F(snapshot_memory, a_full_file_has_every_page_and_holes_where_memory_is_zero) {
-  ASSERT_TRUE(write_text_file(path, std::string(2 * size, 'x')));
+  ASSERT_TRUE(write_text_file(path, std::string(2 * memory_bytes, 'x')));
   for (const std::uint64_t page : {0, 1, 700, 4095}) fill(page, static_cast<std::uint8_t>(page % 251 + 1));
   fill(100, 0);  // dirty, but zero
   const auto written = write_full_memory(path, *ram);
@@ -55,9 +55,9 @@ TEST_F(snapshot_memory, a_full_file_has_every_page_and_holes_where_memory_is_zer
 }
 
 TEST_F(snapshot_memory, a_full_file_of_a_sparse_memfd_leaves_its_holes_unread) {
-  auto memory = guest_memory::create("test", size);
+  auto memory = guest_memory::create("test", memory_bytes);
   ASSERT_TRUE(memory);
-  auto shared = guest_ram::from_file("/proc/self/fd/" + std::to_string(memory->fd()), size, true);
+  auto shared = guest_ram::from_file("/proc/self/fd/" + std::to_string(memory->fd()), memory_bytes, true);
   ASSERT_TRUE(shared) << shared.error().message();
   memory->data()[9 * page_size] = std::byte{9};
   ASSERT_TRUE(write_full_memory(path, *shared));
@@ -104,7 +104,7 @@ TEST_F(snapshot_memory, a_snapshot_into_the_file_the_guest_was_restored_from_los
   ASSERT_TRUE(write_full_memory(path, *ram));
   for (const bool shared : {false, true}) {
     for (const auto write : {write_full_memory, write_dirty_memory}) {
-      auto restored = guest_ram::from_file(path, size, shared);
+      auto restored = guest_ram::from_file(path, memory_bytes, shared);
       ASSERT_TRUE(restored);
       ASSERT_TRUE(restored->write(9 * page_size, std::vector<std::byte>(page_size)));
       ASSERT_TRUE(restored->write(10 * page_size, std::vector<std::byte>(page_size, std::byte{10})));
@@ -116,8 +116,8 @@ TEST_F(snapshot_memory, a_snapshot_into_the_file_the_guest_was_restored_from_los
       EXPECT_EQ(in_file(path, 10), std::byte{10}) << shared;
     }
   }
-  ASSERT_EQ(::truncate(path.c_str(), 2 * size), 0);
-  auto restored = guest_ram::from_file(path, size, false);
+  ASSERT_EQ(::truncate(path.c_str(), 2 * memory_bytes), 0);
+  auto restored = guest_ram::from_file(path, memory_bytes, false);
   ASSERT_TRUE(write_full_memory(path, *restored)) << "of another size";
   EXPECT_EQ(restored->at(8 * page_size, 1)[0], std::byte{8});
   pages_on_disk(path);

@@ -16,11 +16,11 @@ namespace coppice::reference {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr std::uint64_t size = 64 * mib;
+constexpr std::uint64_t vm_bytes = 64 * mib;
 
 struct thread_vm : ::testing::Test {
   void make(unsigned lanes, const std::string& arguments) {
-    auto ram = guest_ram::anonymous(size);
+    auto ram = guest_ram::anonymous(vm_bytes);
     ASSERT_TRUE(ram);
     auto created = make_thread_machine(std::move(*ram), lanes);
     ASSERT_TRUE(created);
@@ -65,8 +65,8 @@ struct thread_vm : ::testing::Test {
   }
   // Another machine, with a copy of this one's memory.
   std::unique_ptr<machine> copy(unsigned lanes) {
-    auto ram = guest_ram::anonymous(size);
-    std::memcpy(ram->regions()[0].bytes.data(), memory().data(), size);
+    auto ram = guest_ram::anonymous(vm_bytes);
+    std::memcpy(ram->regions()[0].bytes.data(), memory().data(), vm_bytes);
     auto made = make_thread_machine(std::move(*ram), lanes);
     return std::move(*made);
   }
@@ -115,7 +115,7 @@ TEST_F(thread_vm, every_page_that_a_lane_wrote_is_dirty) {
   run(50);
   ASSERT_TRUE(vm->collect_dirty());
   std::uint64_t changed = 0;
-  for (std::uint64_t page = 0; page < size / page_size; ++page) {
+  for (std::uint64_t page = 0; page < vm_bytes / page_size; ++page) {
     if (std::memcmp(before.data() + page * page_size, memory().data() + page * page_size, page_size) == 0) continue;
     ++changed;
     EXPECT_TRUE(vm->memory().dirty().test(page)) << page;
@@ -171,7 +171,7 @@ TEST_F(thread_vm, a_damaged_header_is_refused_before_anything_is_touched) {
   EXPECT_TRUE(refused([](auto& lane) { lane.pages = 0; }));
   EXPECT_TRUE(refused([](auto& lane) { lane.pages = ~0ULL; }));
   EXPECT_TRUE(refused([](auto& lane) { lane.pages = (1ULL << 52) + 1; })) << "times 4,096 it is 4,096";
-  EXPECT_TRUE(refused([](auto& lane) { lane.base = size; }));
+  EXPECT_TRUE(refused([](auto& lane) { lane.base = vm_bytes; }));
   EXPECT_TRUE(refused([](auto& lane) { lane.base = ~0ULL - page_size + 1; }));
   EXPECT_TRUE(refused([](auto& lane) { lane.base += 1; })) << "not a page's address";
   EXPECT_TRUE(refused([](auto& lane) { lane.pattern = 9; }));

@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "base/guest_memory.hpp"
+#include "journal_guest/journal_oracle.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "vmm/api_requests.hpp"
-#include "journal_guest/journal_oracle.hpp"
 #include "vmm/local_vmm_host.hpp"
 
 namespace coppice::reference {

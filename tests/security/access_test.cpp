@@ -8,10 +8,10 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "client/client.hpp"
 #include "api/routes.hpp"
 #include "api/server.hpp"
 #include "cli/client_options.hpp"
+#include "client/client.hpp"
 #include "tests/api/fake_control_plane.hpp"
 #include "tests/api/raw_client.hpp"
 #include "tests/support/temp_dir.hpp"

@@ -4,8 +4,8 @@
 #include <atomic>
 #include <semaphore>
 
-#include "client/client.hpp"
 #include "api/server.hpp"
+#include "client/client.hpp"
 #include "tests/api/fake_control_plane.hpp"
 #include "tests/api/raw_client.hpp"
 

@@ -2,8 +2,8 @@
 #include <gmock/gmock.h>
 
 #include "api/audit_log.hpp"
-#include "client/client.hpp"
 #include "api/server.hpp"
+#include "client/client.hpp"
 #include "tests/api/fake_control_plane.hpp"
 #include "tests/support/stuck_disk.hpp"
 

@@ -5,8 +5,8 @@
 
 #include <fstream>
 
-#include "client/client.hpp"
 #include "api/server.hpp"
+#include "client/client.hpp"
 #include "tests/api/fake_control_plane.hpp"
 #include "tests/api/raw_client.hpp"
 #include "tests/security/certificates.hpp"

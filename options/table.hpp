@@ -1,4 +1,4 @@
-// Columns for people.
+// Columns and figures for people.
 #pragma once
 
 #include <ostream>
@@ -12,5 +12,11 @@ void print_table(std::ostream& out, const std::vector<std::vector<std::string>>&
 
 // "3s", "5m", "2h", "4d": the time since `unix_seconds`.
 std::string age_since(std::uint64_t unix_seconds);
+
+// `value` by a printf format for one double, of at most 63 characters.
+std::string formatted(const char* format, double value);
+
+// "1.25 ms"
+std::string format_milliseconds(double microseconds);
 
 }  // namespace coppice

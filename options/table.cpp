@@ -1,7 +1,9 @@
-#include "cli/table.hpp"
+#include "options/table.hpp"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <cstdio>
 
 namespace coppice {
 
@@ -29,6 +31,16 @@ std::string age_since(std::uint64_t unix_seconds) {
   if (age < 2 * 3600) return std::to_string(age / 60) + "m";
   if (age < 2 * 86400) return std::to_string(age / 3600) + "h";
   return std::to_string(age / 86400) + "d";
+}
+
+std::string formatted(const char* format, double value) {
+  std::array<char, 64> text{};
+  std::snprintf(text.data(), text.size(), format, value);  // NOLINT: bounded
+  return text.data();
+}
+
+std::string format_milliseconds(double microseconds) {
+  return formatted("%.2f ms", microseconds / 1000);
 }
 
 }  // namespace coppice
