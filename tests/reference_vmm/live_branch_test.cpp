@@ -4,8 +4,8 @@
 
 #include "base/file.hpp"
 #include "copy_engine/copy_engine.hpp"
-#include "tests/reference_vmm/vmm_rig.hpp"
 #include "reference_vmm/memory.hpp"
+#include "tests/reference_vmm/vmm_rig.hpp"
 
 namespace coppice::reference {
 namespace {
