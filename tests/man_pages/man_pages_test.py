@@ -37,8 +37,8 @@ def commands(program: pathlib.Path, path: list):
 
 
 def page_sections(page: pathlib.Path) -> dict:
-    """What the page says of each command (the small letters that its .SS begins with; "" for the rest), as a set of options:
-    those that stand below a .TP. REQUIRES: options are written with \\-, as man(7) has it."""
+    """The options that the page has for each command: those that stand below a .TP. A command is the words in small
+    letters of its .SS; "" is the rest of the page. REQUIRES: options are written with \\-, as man(7) has it."""
     sections = {"": set()}
     in_commands, current, after_tag = False, "", False
     for line in page.read_text().splitlines():
@@ -74,12 +74,14 @@ def warnings(page: pathlib.Path) -> list:
 
 def main() -> int:
     pages, programs = map(pathlib.Path, sys.argv[1:])
-    problems = []
-    for page in sorted(pages.glob("*.[0-9]")):
+    found = sorted(pages.glob("*.[0-9]"))
+    problems = [] if found else [f"{pages}: no manual pages"]
+    for page in found:
         problems += compare(programs / page.stem, page)
         if shutil.which("groff"):
             problems += warnings(page)
-    print("\n".join(sorted(problems)), file=sys.stderr)
+    for problem in sorted(problems):
+        print(problem, file=sys.stderr)
     return 1 if problems else 0
 
 
