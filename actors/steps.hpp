@@ -1,4 +1,4 @@
-// The steps of a branch: their order, names, deadlines and undo. DESIGN.md's table in code.
+// The steps of a branch: their order, names, deadlines and undo. The table of docs/design.md in code.
 #pragma once
 
 #include <array>

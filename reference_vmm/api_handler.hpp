@@ -1,5 +1,5 @@
 // The API of one microVM: which call is legal in which state, and what it does. Status codes and fault messages are
-// those of Firecracker 1.12, with the additions of FIRECRACKER.md.
+// those of Firecracker 1.12, with the additions of docs/firecracker.md.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-// The way to one VMM's API, and the requests of FIRECRACKER.md's table.
+// The way to one VMM's API, and the requests of docs/firecracker.md's table.
 #pragma once
 
 #include <chrono>

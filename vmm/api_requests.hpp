@@ -1,4 +1,4 @@
-// The requests of a VMM's API that Coppice sends (FIRECRACKER.md has the table). Pure functions.
+// The requests of a VMM's API that Coppice sends (docs/firecracker.md has the table). Pure functions.
 #pragma once
 
 #include <cstdint>

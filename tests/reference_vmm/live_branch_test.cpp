@@ -1,4 +1,4 @@
-// A live branch by hand: the steps of DESIGN.md's table, without actors, on every VMM.
+// A live branch by hand: the steps of docs/design.md's table, without actors, on every VMM.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
