@@ -1,76 +1,400 @@
 #!/usr/bin/env python3
-"""Makes the table of the long runs in docs/benchmarks/README.md of the JSON files in docs/benchmarks/long/.
+"""Makes the figures of README.md and docs/benchmarks/ of the summaries that are there: tables, sentences, charts.
 
-usage: tabulate_benchmarks.py [--check]
-
-With --check nothing is written: the exit code is 1 if the table is out of date.
+usage: tabulate_benchmarks.py                     writes what stands between <!-- made: BLOCK of SUMMARY, ... --> and <!-- end -->
+       tabulate_benchmarks.py --check [--bench COPPICE_BENCH]
+                                                  writes nothing; ends with 1 if that is out of date, if a raw JSON file is
+                                                  committed, if the summaries are too large, or if a command would not be right
+       tabulate_benchmarks.py SUMMARY --to FOLDER a page and charts of one summary, e.g. of your own `./dev bench`
 """
+import argparse
 import json
+import os
 import pathlib
+import re
+import subprocess
 import sys
+import textwrap
+from decimal import ROUND_HALF_UP, Decimal
 
-FOLDER = pathlib.Path(__file__).parent.parent / "docs" / "benchmarks"
-BEGIN, END = "<!-- long runs: begin -->\n", "<!-- long runs: end -->\n"
-HEAD = """| RAM/working set/pattern/mode | branches | whole pause, ms | longest stall, ms | the same, nothing branched | guest's speed while copied | copy, GB/s | bad pages | missed | of |
-|---|---|---|---|---|---|---|---|---|---|
-"""
+from benchmark_summary import Figure, Run, Summary
+from draw_benchmarks import CHARTS
+from summarise_benchmarks import DEFAULTS
 
-
-def in_ms(figure: dict) -> str:
-    tail = figure["p99"] if figure["count"] >= 100 else figure["worst"]
-    return f"{figure['median'] / 1000:.1f} ({tail / 1000:.1f})"
-
-
-def row(cell: str, figures: dict, run: dict) -> str:
-    def text(name: str, form) -> str:
-        return form(figures[name]) if figures.get(name, {}).get("count") else ""
-
-    def median(digits: int):
-        return lambda figure: f"{figure['median']:.{digits}f}"
-
-    vmm = run["environment"]["vmm"]["name"]
-    missed = [name for name, figure in figures.items() if figure.get("target", {}).get("met") is False]
-    columns = [cell if vmm == "coppice-vmm" else f"{cell}, {vmm}", str(figures["total_us"]["count"]),
-               text("total_us", in_ms), text("stall_us", in_ms), text("idle_stall_us", in_ms),
-               text("copy_to_idle_speed", median(2)), text("copy_gb_per_s", median(1)), text("bad_pages", median(0)),
-               ", ".join(f"`{name}`" for name in missed), run["environment"]["time"][:10]]
-    return "| " + " | ".join(columns) + " |\n"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "benchmarks"
+PAGES = [ROOT / "README.md", FOLDER / "README.md"]
+MOST_BYTES = 100 * 1024
+BLOCK = re.compile(r"(<!-- made: ([\w-]+) of ([^>]+?) -->)(.*?)(<!-- end -->)", re.DOTALL)
 
 
-def bytes_of(size: str) -> int:
-    return int(size[:-1]) << {"M": 20, "G": 30}[size[-1]]
+# Cells of tables. A figure that is not there is an empty one.
 
 
-def order(cell: str, run: dict) -> tuple:
-    memory, working_set, pattern, mode = cell.split("/")
-    return (run["environment"]["vmm"]["name"] != "coppice-vmm", mode != "live", mode, bytes_of(memory),
-            bytes_of(working_set), pattern)
+def number(value: float, digits: int) -> str:
+    """Rounded as people do it; no more digits than say something."""
+    digits = min(digits, 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else digits)
+    return f"{Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):,f}"
 
 
-def table() -> str:
+def scaled(figure: Figure | None, unit: float, digits: int, tail: bool = True) -> str:
+    if figure is None:
+        return ""
+    text = number(figure.median / unit, digits)
+    return text + f" ({number(figure.tail / unit, digits)})" if tail else text
+
+
+def ms(figure: Figure | None, digits: int = 1) -> str:
+    return scaled(figure, 1000, digits)
+
+
+def plain(figure: Figure | None, digits: int = 0) -> str:
+    return scaled(figure, 1, digits, tail=False)
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("|" + "".join(f" {text} |" if text else " |" for text in line) + "\n" for line in lines)
+
+
+def columns_of(runs: list[Run], rows: list[tuple]) -> str:
+    """A table with a column for each run: rows are (words, cell -> text)."""
+    made = [[words, *(text(run.cells[""]) for run in runs)] for words, text in rows]
+    return table(["", *(f"`{run.name}`" for run in runs)], made)
+
+
+# What stands beside a table.
+
+
+def prose(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) + "\n"
+
+
+def commands(runs: list[Run]) -> str:
+    lines = ["```sh"]
+    for run in runs:
+        load = f", load before {run.data['load_average']:.1f}" if "load_average" in run.data else ""
+        lines += [f"# {run.name}: {run.data['time'][:16].replace('T', ' ')}, commit {run.data['commit'][:12]}{load}",
+                  run.command]
+    return "\n".join([*lines, "```\n"])
+
+
+def verdict(runs: list[Run]) -> str:
+    missed = [f"`{name}` ({run.name})" for run in runs for name in run.missed]
+    return prose("Targets missed: " + ", ".join(missed) + ".") if missed else "No target was missed.\n"
+
+
+def notes(runs: list[Run]) -> str:
+    return "".join(prose(f"`{run.name}`: {run.data['note']}.") for run in runs if "note" in run.data)
+
+
+def spread(figures: list[Figure | None], digits: int) -> str:
+    medians = [figure.median for figure in figures if figure]
+    return f"{number(min(medians), digits)} to {number(max(medians), digits)}"
+
+
+# The blocks. Each returns "" where the summary has no run for it.
+
+
+def machine(summary: Summary) -> str:
+    at = summary.machine
+    told = [f"{at['cpu']}, {at['cores']} CPUs, {at['ram_bytes'] / 2**30:.1f} GiB"
+            + (", inside a VM" if at.get("hypervisor") else ""), at["kernel"]]
+    if at.get("kvm_by"):
+        told.append(f"KVM: {at['kvm_by']}")
+    if at.get("root_file_system"):
+        told.append(f"images on {at['root_file_system']} ({at['root_device']})")
+    if "free_page_reporting_order" in at:
+        told.append("free page reporting " + ("off" if at["free_page_reporting_order"] is None else "ON"))
+    return prose("; ".join(told) + ".")
+
+
+def branch(summary: Summary) -> str:
+    cells = summary.branch_cells()
+    if not cells:
+        return ""
+    runs = list(dict.fromkeys(cell.run for cell in cells))
     rows = []
-    for path in sorted((FOLDER / "long").glob("branch-*.json")):
-        run = json.loads(path.read_text())
-        cells: dict[str, dict] = {}
-        for figure in run["figures"]:
-            cells.setdefault(figure["cell"], {})[figure["name"]] = figure
-        rows += [(order(cell, run), row(cell, figures, run)) for cell, figures in cells.items() if "total_us" in figures]
-    return HEAD + "".join(text for _, text in sorted(rows))
+    for cell in cells:
+        ready = cell.get("ready_ms")
+        rows.append([cell.title, str(cell["total_us"].count), ms(cell["total_us"], 2), ms(cell.get("bare_sum_us"), 2),
+                     ms(cell["stall_us"]), ms(cell.get("idle_stall_us")), ms(cell.get("plain_copy_stall_us")),
+                     plain(cell.get("copy_to_idle_speed"), 2), plain(cell.get("copy_gb_per_s"), 1),
+                     scaled(ready, 1000, 2, tail=False), cell.run.name])
+    live = [cell for cell in cells if cell.name.endswith("/live")]
+    ratios = [cell.get("median_total_to_bare") for cell in live]
+    floors = [cell.get("median_total_to_armed_bare") for cell in live]
+    said = (f"Bad pages: {sum(cell['bad_pages'].median for cell in cells)} in all rows together. The pause of a live branch "
+            f"is {spread(ratios, 2)} times its API calls alone, and {spread(floors, 2)} times the floor (medians).")
+    around = [cell.get("faults_per_page_dirtied") for cell in cells if cell.get("faults_per_page_dirtied")]
+    if around:
+        said += f" Faults per page that a sequential writer dirtied: {spread(around, 3)}."
+    head = ["RAM/working set/pattern/mode", "branches", "whole pause, ms", "its API calls alone", "longest stall, ms",
+            "nothing branched", "a plain copy", "guest's speed", "copy, GB/s", "ready, s", "run"]
+    return table(head, rows) + "\n" + prose(said) + verdict(runs) + "\n" + commands(runs)
+
+
+COPY_ROWS = (("to the disk", "engine_to_disk_gb_per_s"), ("O_DIRECT", "o_direct_gb_per_s"),
+             ("O_DIRECT, with digests", "o_direct_digests_gb_per_s"), ("buffered and synced", "buffered_fsync_gb_per_s"),
+             ("buffered, not synced", "buffered_gb_per_s"), ("to pages of tmpfs", "engine_to_reused_tmpfs_gb_per_s"),
+             ("memcpy to such pages", "memcpy_to_reused_tmpfs_gb_per_s"), ("pwrite", "pwrite_to_reused_tmpfs_gb_per_s"),
+             ("pwrite, with digests", "pwrite_digests_to_reused_tmpfs_gb_per_s"),
+             ("to new pages of tmpfs", "engine_to_new_tmpfs_gb_per_s"))
+
+
+def copy(summary: Summary) -> str:
+    runs = summary.of("copy")
+    if not runs:
+        return ""
+    rows, ratios = [], []
+    for cell in runs[0].cells.values():
+        for words, name in COPY_ROWS:
+            figure = cell[name]
+            who = "the engine " if name.startswith("engine") else ""
+            rows.append([cell.name, who + words, number(figure.median, 2), number(figure.worst, 2)])
+        for words, name in (("O_DIRECT", "engine_to_o_direct_ratio"), ("a memcpy", "engine_to_memcpy_ratio"),
+                            ("pwrite with digests", "engine_to_pwrite_digests_ratio")):
+            target = cell[name].target.replace(">=", "at least")
+            ratios.append(f"{number(cell[name].median, 2)} of {words}" + (f" (target: {target})" if target else ""))
+    return (table(["RAM", "what writes", "GB/s, median", "worst"], rows) + "\n" + prose("The engine reaches " + ", ".join(ratios) + ".")
+            + verdict(runs) + "\n" + commands(runs))
+
+
+def fault(summary: Summary) -> str:
+    runs = summary.of("fault")
+    if not runs:
+        return ""
+    rows = []
+    for cell in runs[0].cells.values():
+
+        def storm(name: str) -> str:
+            if not cell.get(f"{name}_median_us"):
+                return scaled(cell.get(name.replace("storm_", "") + "_us"), 1, 0)
+            return f"{plain(cell[f'{name}_median_us'])} ({plain(cell[f'{name}_p99_us'])})"
+
+        rows.append([cell.name, storm("storm_fault"), storm("bare_storm_fault"), plain(cell.get("pages_per_fault"), 1),
+                     plain(cell.get("pages_lifted_per_s")), plain(cell.get("bare_faults_per_s"))])
+    head = ["", "engine, us a fault", "bare kernel", "engine, pages a fault", "engine, pages a second", "bare kernel"]
+    return table(head, rows) + "\n" + commands(runs)
+
+
+def actors(summary: Summary) -> str:
+    runs = summary.of("actors")
+    if not runs:
+        return ""
+    cells = runs[0].cells
+    rows = [[step, ms(cells["actors"][f"{name}_us"], 2), ms(cells["plain loop"][f"{name}_us"], 2)]
+            for step, name in (("whole pause", "total"), ("pause", "pause"), ("snapshot", "snapshot"),
+                               ("re-arm", "rearm"), ("resume", "resume"))]
+    added, ratio = cells["difference"]["median_added_us"], cells["difference"]["median_to_plain_loop"]
+    said = f"The actors add {plain(added)} us to the median: {plain(ratio, 2)} times."
+    return table(["ms", "actors", "plain loop"], rows) + "\n" + said + " " + verdict(runs) + "\n" + commands(runs)
+
+
+def fleet(summary: Summary) -> str:
+    runs = summary.of("fleet")
+    if not runs:
+        return ""
+    rows = [("ready of asked, failed", lambda of: f"{plain(of['branches_done'])} of {plain(of['branches_asked'])}, "
+                                                  f"{plain(of['branches_failed'])}"),
+            ("images verified, bad pages", lambda of: f"{plain(of['images_verified'])}, {plain(of['bad_pages'])}"),
+            ("pause, ms", lambda of: ms(of["pause_us"], 2)), ("its API calls alone", lambda of: ms(of["bare_sum_us"], 2)),
+            ("longest stall, ms", lambda of: ms(of["stall_us"], 2)),
+            ("nothing branched", lambda of: ms(of["idle_stall_us"], 2)),
+            ("ready, ms", lambda of: scaled(of["ready_ms"], 1, 0)),
+            ("daemon's CPU, idle and busy, % of a core", lambda of: f"{plain(of['daemon_idle_cpu_percent'])}, "
+                                                                    f"{plain(of['daemon_busy_cpu_percent'])}"),
+            ("daemon's memory, KiB a VM", lambda of: plain(of["daemon_kib_an_instance"])),
+            ("start of a VM, ms", lambda of: plain(of["start_ms_an_instance"]))]
+    return columns_of(runs, rows) + "\n" + verdict(runs) + "\n" + commands(runs)
+
+
+def soak(summary: Summary) -> str:
+    runs = summary.of("soak")
+    if not runs:
+        return ""
+    rows = [("VMM", lambda of: of.run.data["vmm"]),
+            ("branches done, failed", lambda of: f"{plain(of['branches_done'])}, {plain(of['branches_failed'])}"),
+            ("bad pages, gaps", lambda of: f"{plain(of['bad_pages'])}, {plain(of['gaps'])}"),
+            ("pause, ms", lambda of: ms(of["pause_us"], 1)),
+            ("daemon's growth, KiB", lambda of: plain(of["daemon_growth_kib"])),
+            ("threads, open files more", lambda of: f"{plain(of['thread_growth'])}, {plain(of['open_file_growth'])}")]
+    return columns_of(runs, rows) + "\n" + verdict(runs) + "\n" + commands(runs)
+
+
+def mixed_load(summary: Summary) -> str:
+    runs = summary.of("mixed load")
+    if not runs:
+        return ""
+    rows = [["requests, failed", *(f"{plain(run.cells['']['requests'])}, {plain(run.cells['']['failed_requests'])}"
+                                   for run in runs)]]
+    for kind in runs[0].cells["ms"].figures:
+        rows.append([f"{kind}, ms", *(scaled(run.cells["ms"].get(kind), 1, 1) for run in runs)])
+    rows.append(["daemon's memory at the end, MiB", *(plain(run.cells[""]["daemon_mib_at_the_end"], 1) for run in runs)])
+    rows.append(["growth in the second half, MiB", *(plain(run.cells[""]["daemon_growth_mib"], 2) for run in runs)])
+    rows.append(["over", *(run.data["settings"]["transport"] for run in runs)])
+    return (table(["", *(f"`{run.name}`" for run in runs)], rows) + "\n" + verdict(runs) + notes(runs) + "\n" + commands(runs))
+
+
+# Of the README: the few figures that say most.
+
+
+def measured_cells(summary: Summary):
+    """Live branches of guests that write at random to 16 MiB: each size of coppice-vmm, the largest of Firecracker."""
+    cells = [cell for cell in summary.branch_cells() if cell.name.endswith("/16M/random/live")]
+    return ([cell for cell in cells if not cell.run.is_firecracker], [cell for cell in cells if cell.run.is_firecracker][-1:])
+
+
+def size(name: str) -> str:
+    return name.split("/")[0].replace("M", " MiB").replace("G", " GiB")
+
+
+def measured_pause(summary: Summary) -> str:
+    plain_ones, firecracker = measured_cells(summary)
+    if not plain_ones or not firecracker:
+        return ""
+    return (f"{scaled(plain_ones[-1]['total_us'], 1000, 1, tail=False)} ms with coppice-vmm, "
+            f"{scaled(firecracker[0]['total_us'], 1000, 1, tail=False)} ms with Firecracker")
+
+
+def measured_branches(summary: Summary) -> str:
+    plain_ones, firecracker = measured_cells(summary)
+    if not plain_ones:
+        return ""
+    rows = [[size(cell.name) + (", " + cell.run.data["vmm"] if cell.run.is_firecracker else ""),
+             ms(cell["total_us"], 2), ms(cell["bare_sum_us"], 2), ms(cell["stall_us"]), ms(cell["idle_stall_us"]),
+             plain(cell["copy_to_idle_speed"], 2), scaled(cell["ready_ms"], 1000, 1, tail=False), f"`{cell.run.command}`"]
+            for cell in [*plain_ones, *firecracker]]
+    head = ["guest's RAM", "pause, ms", "its API calls alone", "stall, ms", "nothing branched", "guest's speed", "ready, s",
+            "made by"]
+    return table(head, rows)
+
+
+def measured_runs(summary: Summary) -> str:
+    rows = []
+    for run in [run for run in summary.of("fleet") if run.cells[""]["images_verified"].median == run.cells[""]["branches_done"].median]:
+        of, given = run.cells[""], run.data["settings"]
+        rows.append([f"{given['instances']} VMs of {given['memory'][:-1]} MiB, {given['rate']} branches a second for {given['duration'][:-1]} s",
+                     f"{plain(of['branches_done'])} of {plain(of['branches_asked'])} ready and verified, "
+                     f"{plain(of['bad_pages'])} bad pages; pause 99 % within {number(of['pause_us'].p99 / 1000, 1)} ms", f"`{run.command}`"])
+    for run in summary.of("soak"):
+        of = run.cells[""]
+        rows.append([f"{plain(of['branches_done'])} branches, {run.data['settings']['overlap']} of one VM at a time"
+                     + (", Firecracker" if run.is_firecracker else ""),
+                     f"{plain(of['branches_failed'])} failed, {plain(of['bad_pages'])} bad pages; pause {ms(of['pause_us'])} ms; "
+                     f"{number(of['daemon_growth_kib'].median / 1024, 1)} MiB of memory more", f"`{run.command}`"])
+    for run in summary.of("mixed load"):
+        get, failed = run.cells["ms"]["GET"], plain(run.cells[""]["failed_requests"])
+        rows.append([f"mixed load for {run.data['settings']['seconds']} s, {run.data['settings']['rate']} requests a second"
+                     + (", TLS" if run.data["settings"]["transport"] != "http" else ""),
+                     f"{plain(run.cells['']['requests'])} requests, {failed} failed; 99 % of GETs within {number(get.p99, 1)} ms"
+                     + (" (target 10: missed)" if get.met is False else ""), f"`{run.command}`"])
+    return table(["", "outcome", "made by"], rows) if rows else ""
+
+
+BLOCKS = {"machine": machine, "branch": branch, "copy": copy, "fault": fault, "actors": actors, "fleet": fleet, "soak": soak,
+          "mixed-load": mixed_load, "pause": measured_pause, "measured-branches": measured_branches,
+          "measured-runs": measured_runs}
+INLINE = {"pause"}  # within a sentence
+
+
+def summary_of(names: str) -> Summary:
+    return Summary([FOLDER / f"{name.strip()}.json" for name in names.split(",")])
+
+
+def made_anew(page: str) -> str:
+    def fill(found: re.Match) -> str:
+        begin, name, names, _, end = found.groups()
+        if name not in BLOCKS:
+            raise ValueError(f"there is no block '{name}', only {', '.join(BLOCKS)}")
+        text = BLOCKS[name](summary_of(names))
+        if not text:
+            raise ValueError(f"{names} has no run for the block '{name}'")
+        return begin + (text if name in INLINE else f"\n{text}") + end
+    return BLOCK.sub(fill, page)
+
+
+def wanted() -> dict[pathlib.Path, str]:
+    """Each file that is made, and what belongs into it."""
+    files = {page: made_anew(page.read_text()) for page in PAGES}
+    names = next(found.group(3) for found in BLOCK.finditer(files[PAGES[1]]) if found.group(2) == "branch")
+    return files | {FOLDER / name: draw(summary_of(names)) for name, draw in CHARTS.items()}
+
+
+def problems_of_summaries() -> list[str]:
+    found, together = [], 0
+    for folder, below, names in os.walk(ROOT):
+        below[:] = [name for name in below if name not in ("build", ".git")]
+        for path in [pathlib.Path(folder, name) for name in sorted(names) if name.endswith(".json")]:
+            data = json.loads(path.read_text())
+            if isinstance(data.get("figures"), list) or "daemon_anonymous_bytes" in data:
+                found.append(f"{path.relative_to(ROOT)} is a raw file: make a summary of it "
+                             "(tools/summarise_benchmarks.py) and keep it in build/bench")
+            together += path.stat().st_size if "machine" in data and "runs" in data else 0
+    if together > MOST_BYTES:
+        found.append(f"docs/benchmarks: the summaries have {together} bytes, {MOST_BYTES} are allowed: remove an older one")
+    return found
+
+
+def problems_of_defaults(bench: str) -> list[str]:
+    """A command may leave out only what coppice-bench takes by itself."""
+    found = []
+    for benchmark, assumed in DEFAULTS.items():
+        told = subprocess.run([bench, benchmark, "--help"], capture_output=True, text=True, check=True).stdout
+        real = dict(re.findall(r"^\s+--([\w-]+).*?\[([^\]]*)\]", told, re.MULTILINE))
+        for name, value in assumed.items():
+            if real.get(name) != value:
+                found.append(f"tools/summarise_benchmarks.py, DEFAULTS: coppice-bench {benchmark} --{name} is "
+                             f"{real.get(name)} by itself, not {value}")
+    return found
+
+
+def check(bench: str | None) -> int:
+    found = problems_of_summaries() + (problems_of_defaults(bench) if bench else [])
+    found += [f"{path.relative_to(ROOT)} is out of date: run tools/tabulate_benchmarks.py"
+              for path, text in wanted().items() if not path.exists() or path.read_text() != text]
+    for problem in found:
+        print(problem, file=sys.stderr)
+    return 1 if found else 0
+
+
+def write_page(path: pathlib.Path, folder: pathlib.Path) -> None:
+    """All that one summary has, for a look: it need not have every run."""
+    summary = Summary([path])
+    parts = [f"# {path.stem}\n"]
+    for name, make in BLOCKS.items():
+        text = make(summary) if name not in INLINE else ""
+        if text:
+            parts.append(f"## {name}\n\n{text}")
+    folder.mkdir(parents=True, exist_ok=True)
+    if summary.branch_cells():
+        for name, draw in CHARTS.items():
+            (folder / name).write_text(draw(summary))
+            parts.append(f"![]({name})\n")
+    (folder / "README.md").write_text("\n".join(parts))
+    print(folder / "README.md")
 
 
 def main() -> int:
-    if sys.argv[1:] not in ([], ["--check"]):
-        print(__doc__, file=sys.stderr)
-        return 2
-    page = FOLDER / "README.md"
-    old = page.read_text()
-    before, rest = old.split(BEGIN)
-    new = before + BEGIN + table() + END + rest.split(END)[1]
-    if sys.argv[1:]:
-        if new != old:
-            print("docs/benchmarks/README.md is out of date: run tools/tabulate_benchmarks.py", file=sys.stderr)
-        return int(new != old)
-    page.write_text(new)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("summary", nargs="?", type=pathlib.Path)
+    parser.add_argument("--to", type=pathlib.Path, help="folder for a page of SUMMARY")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--bench", help="coppice-bench, to compare what the commands leave out")
+    options = parser.parse_args()
+    if (options.summary is None) != (options.to is None):
+        parser.error("give a SUMMARY and --to FOLDER together")
+    try:
+        if options.check:
+            return check(options.bench)
+        if options.summary:
+            write_page(options.summary, options.to)
+        else:
+            for path, text in wanted().items():
+                path.write_text(text)
+    except (OSError, ValueError, KeyError, subprocess.CalledProcessError) as problem:
+        print(f"tabulate_benchmarks.py: {problem}", file=sys.stderr)
+        return 1
     return 0
 
 
