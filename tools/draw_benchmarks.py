@@ -33,9 +33,10 @@ class Chart:
         self.parts.append(f'<rect x="{left:.1f}" y="{TOP + ROW * row + down:.1f}" width="{max(right - left, 0.5):.1f}" '
                           f'height="{height}" fill="{colour}"/>')
 
-    def tick(self, row: int, down: float, height: float, at: float, colour: str, width: float = 2) -> None:
+    def tick(self, row: int, down: float, height: float, at: float, colour: str) -> None:
         x = self.place(at)
-        self.parts.append(f'<path d="M{x:.1f} {TOP + ROW * row + down:.1f}v{height}" stroke="{colour}" stroke-width="{width}"/>')
+        top = TOP + ROW * row + down
+        self.parts.append(f'<path d="M{x:.1f} {top:.1f}v{height}" stroke="{colour}" stroke-width="2"/>')
 
     def legend(self, entries) -> None:
         x = 8.0
@@ -46,9 +47,9 @@ class Chart:
 
     def svg(self) -> str:
         height = self.bottom + 42
-        return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-                f'font-family="sans-serif" font-size="12" fill="#24292f">\n<rect width="100%" height="100%" fill="white"/>\n'
-                + "\n".join(self.parts) + "\n</svg>\n")
+        return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
+                f'height="{height}" font-family="sans-serif" font-size="12" fill="#24292f">\n'
+                '<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(self.parts) + "\n</svg>\n")
 
 
 def rows_of(summary: Summary) -> list[Cell]:
@@ -66,7 +67,7 @@ def round_up(value: float) -> float:
 
 
 def pause(summary: Summary) -> str:
-    """Where guest time stands still: the steps of a branch, above the calls that it is made of, made by a plain loop."""
+    """Where guest time stands still: the steps of a branch, above the same API calls made by a plain loop."""
     cells = rows_of(summary)
     most = round_up(max(cell["total_us"].tail for cell in cells) / 1000)
     step = most / 5

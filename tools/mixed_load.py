@@ -181,7 +181,8 @@ def describe_environment() -> dict:
         cpu = re.search(r"^model name\s*: (.*)$", file.read(), re.M)
     commit = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True,
                             cwd=pathlib.Path(__file__).parent).stdout.strip()
-    return {"cpu": cpu.group(1) if cpu else None, "cores": os.cpu_count(), "kernel": f"{os.uname().sysname} {os.uname().release}",
+    system = os.uname()
+    return {"cpu": cpu.group(1) if cpu else None, "cores": os.cpu_count(), "kernel": f"{system.sysname} {system.release}",
             "ram_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "load_average": os.getloadavg()[0],
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "commit": commit or None}
 
@@ -210,7 +211,8 @@ def main() -> int:
         f"99th percentile of GETs: under {GET_TARGET_MS} ms": kinds["GET"]["p99_ms"] < GET_TARGET_MS,
         "the daemon's memory: flat in the second half": growth <= GROWTH_TARGET_BYTES,
     }
-    outcome = {"environment": environment, "url": options.url, "seconds": options.seconds, "rate_per_second": options.rate, "requests": kinds, "failures": dict(load.failures),
+    outcome = {"environment": environment, "url": options.url, "seconds": options.seconds,
+               "rate_per_second": options.rate, "requests": kinds, "failures": dict(load.failures),
                "daemon_anonymous_bytes": memory, "growth_bytes": growth, "verdict": verdict}
     print(f"{'request':<36}{'count':>8}{'median ms':>12}{'p99 ms':>10}{'worst ms':>10}")
     for kind, figures in kinds.items():

@@ -3,9 +3,9 @@
 
 usage: summarise_benchmarks.py RAW... --to FOLDER    (RAW: files, or folders of them)
 
-It is written to FOLDER/CPU-DATE.json, DATE being that of the newest run, and holds the machine, and of each run its command,
-its settings, and of each figure how many values there were, their median, p99 and worst, the target and whether it is met.
-A run is called like its file. Its path is printed. Raw files are not for the tree: each is up to 200 KiB.
+It is written to FOLDER/CPU-DATE.json, whose path is printed; DATE is that of the newest run. It holds the machine, and
+of each run its command and settings, and of each figure how many values there were, their median, p99 and worst, the
+target and whether it is met. A run is called like its file. Raw files are not for the tree: each is up to 200 KiB.
 """
 import argparse
 import json
@@ -73,15 +73,16 @@ def of_bench(raw: dict) -> dict:
 
 def of_mixed_load(raw: dict) -> dict:
     """The requests' times, and what mixed_load.py judges."""
-    times = {kind: [one["count"], one["median_ms"], one["p99_ms"], one["worst_ms"]] for kind, one in raw["requests"].items()}
+    times = {kind: [one[name] for name in ("count", "median_ms", "p99_ms", "worst_ms")]
+             for kind, one in raw["requests"].items()}
     met = {what.split(":")[0]: held for what, held in raw["verdict"].items()}
     failed, growth, memory = sum(raw["failures"].values()), raw["growth_bytes"] / 2**20, raw["daemon_anonymous_bytes"]
-    transport = raw["url"].split(":")[0]
+    transport, seconds, rate = raw["url"].split(":")[0], f"{raw['seconds']:g}", f"{raw['rate_per_second']:g}"
     times["GET"] += ["<= 10 (p99)", met["99th percentile of GETs"]]
     return {"benchmark": "mixed load",
-            "command": f"tools/mixed_load.py --kernel JOURNAL --seconds {raw['seconds']:g} --rate {raw['rate_per_second']:g}"
+            "command": f"python3 tools/mixed_load.py --kernel JOURNAL --seconds {seconds} --rate {rate}"
                        + (" --url https://HOST:PORT" if transport == "https" else ""),
-            "settings": {"transport": transport, "seconds": f"{raw['seconds']:g}", "rate": f"{raw['rate_per_second']:g}"},
+            "settings": {"transport": transport, "seconds": seconds, "rate": rate},
             "figures": {"ms": times, "": {
                 "requests": [1] + 3 * [sum(one[0] for one in times.values()) + failed],
                 "failed_requests": [1] + 3 * [failed] + ["<= 0", met["failed requests"]],
@@ -104,7 +105,7 @@ def summary_of(files: dict[str, dict]) -> dict:
     same = [{name: where.get(name) for name in MACHINE} for where in environments]
     if any(each != same[0] for each in same):
         others = next(name for name, each in zip(files, same) if each != same[0])
-        raise ValueError(f"{next(iter(files))} and {others} are of two machines: summarise each machine's files by themselves")
+        raise ValueError(f"{next(iter(files))} and {others} are of two machines: make a summary of each")
     machine = dict(same[0])
     for where in environments:
         for name in PLACE:
@@ -125,7 +126,8 @@ def text_of(value, depth: int = 0) -> str:
     if flat:
         return json.dumps(value, ensure_ascii=False)
     indent = " " * (depth + 1)
-    lines = [f"{indent}{json.dumps(name, ensure_ascii=False)}: {text_of(each, depth + 1)}" for name, each in value.items()]
+    lines = [f"{indent}{json.dumps(name, ensure_ascii=False)}: {text_of(each, depth + 1)}"
+             for name, each in value.items()]
     return "{\n" + ",\n".join(lines) + "\n" + " " * depth + "}"
 
 
@@ -139,7 +141,7 @@ def read(paths: list[pathlib.Path]) -> dict[str, dict]:
             raise ValueError(f"two files are called {path.name}: a run is called like its file, so rename one")
         files[path.stem] = raw
     if not files:
-        raise ValueError(f"there is no raw file in {', '.join(map(str, paths))}: `./dev bench` writes some to build/bench")
+        raise ValueError(f"no raw file in {', '.join(map(str, paths))}: `./dev bench` writes some to build/bench")
     return files
 
 

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Makes the figures of README.md and docs/benchmarks/ of the summaries that are there: tables, sentences, charts.
 
-usage: tabulate_benchmarks.py                     writes what stands between <!-- made: BLOCK of SUMMARY, ... --> and <!-- end -->
+usage: tabulate_benchmarks.py
+           writes the charts, and what stands between <!-- made: BLOCK of SUMMARY, ... --> and <!-- end -->
        tabulate_benchmarks.py --check [--bench COPPICE_BENCH]
-                                                  writes nothing; ends with 1 if that is out of date, if a raw JSON file is
-                                                  committed, if the summaries are too large, or if a command would not be right
-       tabulate_benchmarks.py SUMMARY --to FOLDER a page and charts of one summary, e.g. of your own `./dev bench`
+           writes nothing; ends with 1 if any of that is out of date, if there is a raw JSON file in the tree, if the
+           summaries are too large, or if a command leaves out what COPPICE_BENCH does not assume
+       tabulate_benchmarks.py SUMMARY --to FOLDER
+           a page and charts of one summary, e.g. of your own `./dev bench`
 """
 import argparse
 import json
@@ -124,8 +126,8 @@ def branch(summary: Summary) -> str:
     live = [cell for cell in cells if cell.name.endswith("/live")]
     ratios = [cell.get("median_total_to_bare") for cell in live]
     floors = [cell.get("median_total_to_armed_bare") for cell in live]
-    said = (f"Bad pages: {sum(cell['bad_pages'].median for cell in cells)} in all rows together. The pause of a live branch "
-            f"is {spread(ratios, 2)} times its API calls alone, and {spread(floors, 2)} times the floor (medians).")
+    said = (f"Bad pages: {sum(cell['bad_pages'].median for cell in cells)} in all rows together. The pause of a live "
+            f"branch is {spread(ratios, 2)} times its API calls alone, and {spread(floors, 2)} times the floor.")
     around = [cell.get("faults_per_page_dirtied") for cell in cells if cell.get("faults_per_page_dirtied")]
     if around:
         said += f" Faults per page that a sequential writer dirtied: {spread(around, 3)}."
@@ -135,8 +137,9 @@ def branch(summary: Summary) -> str:
 
 
 COPY_ROWS = (("to the disk", "engine_to_disk_gb_per_s"), ("O_DIRECT", "o_direct_gb_per_s"),
-             ("O_DIRECT, with digests", "o_direct_digests_gb_per_s"), ("buffered and synced", "buffered_fsync_gb_per_s"),
-             ("buffered, not synced", "buffered_gb_per_s"), ("to pages of tmpfs", "engine_to_reused_tmpfs_gb_per_s"),
+             ("O_DIRECT, with digests", "o_direct_digests_gb_per_s"),
+             ("buffered and synced", "buffered_fsync_gb_per_s"), ("buffered, not synced", "buffered_gb_per_s"),
+             ("to pages of tmpfs", "engine_to_reused_tmpfs_gb_per_s"),
              ("memcpy to such pages", "memcpy_to_reused_tmpfs_gb_per_s"), ("pwrite", "pwrite_to_reused_tmpfs_gb_per_s"),
              ("pwrite, with digests", "pwrite_digests_to_reused_tmpfs_gb_per_s"),
              ("to new pages of tmpfs", "engine_to_new_tmpfs_gb_per_s"))
@@ -156,8 +159,9 @@ def copy(summary: Summary) -> str:
                             ("pwrite with digests", "engine_to_pwrite_digests_ratio")):
             target = cell[name].target.replace(">=", "at least")
             ratios.append(f"{number(cell[name].median, 2)} of {words}" + (f" (target: {target})" if target else ""))
-    return (table(["RAM", "what writes", "GB/s, median", "worst"], rows) + "\n" + prose("The engine reaches " + ", ".join(ratios) + ".")
-            + verdict(runs) + "\n" + commands(runs))
+    said = prose("The engine reaches " + ", ".join(ratios) + ".")
+    made = table(["RAM", "what writes", "GB/s, median", "worst"], rows)
+    return made + "\n" + said + verdict(runs) + "\n" + commands(runs)
 
 
 def fault(summary: Summary) -> str:
@@ -198,7 +202,8 @@ def fleet(summary: Summary) -> str:
     rows = [("ready of asked, failed", lambda of: f"{plain(of['branches_done'])} of {plain(of['branches_asked'])}, "
                                                   f"{plain(of['branches_failed'])}"),
             ("images verified, bad pages", lambda of: f"{plain(of['images_verified'])}, {plain(of['bad_pages'])}"),
-            ("pause, ms", lambda of: ms(of["pause_us"], 2)), ("its API calls alone", lambda of: ms(of["bare_sum_us"], 2)),
+            ("pause, ms", lambda of: ms(of["pause_us"], 2)),
+            ("its API calls alone", lambda of: ms(of["bare_sum_us"], 2)),
             ("longest stall, ms", lambda of: ms(of["stall_us"], 2)),
             ("nothing branched", lambda of: ms(of["idle_stall_us"], 2)),
             ("ready, ms", lambda of: scaled(of["ready_ms"], 1, 0)),
@@ -230,10 +235,12 @@ def mixed_load(summary: Summary) -> str:
                                    for run in runs)]]
     for kind in runs[0].cells["ms"].figures:
         rows.append([f"{kind}, ms", *(scaled(run.cells["ms"].get(kind), 1, 1) for run in runs)])
-    rows.append(["daemon's memory at the end, MiB", *(plain(run.cells[""]["daemon_mib_at_the_end"], 1) for run in runs)])
-    rows.append(["growth in the second half, MiB", *(plain(run.cells[""]["daemon_growth_mib"], 2) for run in runs)])
+    for words, name, digits in (("daemon's memory at the end, MiB", "daemon_mib_at_the_end", 1),
+                                ("growth in the second half, MiB", "daemon_growth_mib", 2)):
+        rows.append([words, *(plain(run.cells[""][name], digits) for run in runs)])
     rows.append(["over", *(run.data["settings"]["transport"] for run in runs)])
-    return (table(["", *(f"`{run.name}`" for run in runs)], rows) + "\n" + verdict(runs) + notes(runs) + "\n" + commands(runs))
+    head = ["", *(f"`{run.name}`" for run in runs)]
+    return table(head, rows) + "\n" + verdict(runs) + notes(runs) + "\n" + commands(runs)
 
 
 # Of the README: the few figures that say most.
@@ -242,7 +249,8 @@ def mixed_load(summary: Summary) -> str:
 def measured_cells(summary: Summary):
     """Live branches of guests that write at random to 16 MiB: each size of coppice-vmm, the largest of Firecracker."""
     cells = [cell for cell in summary.branch_cells() if cell.name.endswith("/16M/random/live")]
-    return ([cell for cell in cells if not cell.run.is_firecracker], [cell for cell in cells if cell.run.is_firecracker][-1:])
+    firecracker = [cell for cell in cells if cell.run.is_firecracker]
+    return [cell for cell in cells if cell not in firecracker], firecracker[-1:]
 
 
 def size(name: str) -> str:
@@ -263,37 +271,45 @@ def measured_branches(summary: Summary) -> str:
         return ""
     rows = [[size(cell.name) + (", " + cell.run.data["vmm"] if cell.run.is_firecracker else ""),
              ms(cell["total_us"], 2), ms(cell["bare_sum_us"], 2), ms(cell["stall_us"]), ms(cell["idle_stall_us"]),
-             plain(cell["copy_to_idle_speed"], 2), scaled(cell["ready_ms"], 1000, 1, tail=False), f"`{cell.run.command}`"]
+             plain(cell["copy_to_idle_speed"], 2), scaled(cell["ready_ms"], 1000, 1, tail=False),
+             f"`{cell.run.command}`"]
             for cell in [*plain_ones, *firecracker]]
-    head = ["guest's RAM", "pause, ms", "its API calls alone", "stall, ms", "nothing branched", "guest's speed", "ready, s",
-            "made by"]
+    head = ["guest's RAM", "pause, ms", "its API calls alone", "stall, ms", "nothing branched", "guest's speed",
+            "ready, s", "made by"]
     return table(head, rows)
 
 
 def measured_runs(summary: Summary) -> str:
     rows = []
-    for run in [run for run in summary.of("fleet") if run.cells[""]["images_verified"].median == run.cells[""]["branches_done"].median]:
+    for run in summary.of("fleet"):
         of, given = run.cells[""], run.data["settings"]
-        rows.append([f"{given['instances']} VMs of {given['memory'][:-1]} MiB, {given['rate']} branches a second for {given['duration'][:-1]} s",
+        if given["verify-each"] != "1":
+            continue
+        rows.append([f"{given['instances']} VMs of {given['memory'][:-1]} MiB, {given['rate']} branches a second for "
+                     f"{given['duration'][:-1]} s",
                      f"{plain(of['branches_done'])} of {plain(of['branches_asked'])} ready and verified, "
-                     f"{plain(of['bad_pages'])} bad pages; pause 99 % within {number(of['pause_us'].p99 / 1000, 1)} ms", f"`{run.command}`"])
+                     f"{plain(of['bad_pages'])} bad pages; pause 99 % within {number(of['pause_us'].p99 / 1000, 1)} ms",
+                     f"`{run.command}`"])
     for run in summary.of("soak"):
         of = run.cells[""]
         rows.append([f"{plain(of['branches_done'])} branches, {run.data['settings']['overlap']} of one VM at a time"
                      + (", Firecracker" if run.is_firecracker else ""),
-                     f"{plain(of['branches_failed'])} failed, {plain(of['bad_pages'])} bad pages; pause {ms(of['pause_us'])} ms; "
+                     f"{plain(of['branches_failed'])} failed, {plain(of['bad_pages'])} bad pages; "
+                     f"pause {ms(of['pause_us'])} ms; "
                      f"{number(of['daemon_growth_kib'].median / 1024, 1)} MiB of memory more", f"`{run.command}`"])
     for run in summary.of("mixed load"):
         get, failed = run.cells["ms"]["GET"], plain(run.cells[""]["failed_requests"])
-        rows.append([f"mixed load for {run.data['settings']['seconds']} s, {run.data['settings']['rate']} requests a second"
-                     + (", TLS" if run.data["settings"]["transport"] != "http" else ""),
-                     f"{plain(run.cells['']['requests'])} requests, {failed} failed; 99 % of GETs within {number(get.p99, 1)} ms"
+        given = run.data["settings"]
+        rows.append([f"mixed load for {given['seconds']} s, {given['rate']} requests a second"
+                     + (", TLS" if given["transport"] == "https" else ""),
+                     f"{plain(run.cells['']['requests'])} requests, {failed} failed; "
+                     f"99 % of GETs within {number(get.p99, 1)} ms"
                      + (" (target 10: missed)" if get.met is False else ""), f"`{run.command}`"])
     return table(["", "outcome", "made by"], rows) if rows else ""
 
 
-BLOCKS = {"machine": machine, "branch": branch, "copy": copy, "fault": fault, "actors": actors, "fleet": fleet, "soak": soak,
-          "mixed-load": mixed_load, "pause": measured_pause, "measured-branches": measured_branches,
+BLOCKS = {"machine": machine, "branch": branch, "copy": copy, "fault": fault, "actors": actors, "fleet": fleet,
+          "soak": soak, "mixed-load": mixed_load, "pause": measured_pause, "measured-branches": measured_branches,
           "measured-runs": measured_runs}
 INLINE = {"pause"}  # within a sentence
 
@@ -317,7 +333,7 @@ def made_anew(page: str) -> str:
 def wanted() -> dict[pathlib.Path, str]:
     """Each file that is made, and what belongs into it."""
     files = {page: made_anew(page.read_text()) for page in PAGES}
-    names = next(found.group(3) for found in BLOCK.finditer(files[PAGES[1]]) if found.group(2) == "branch")
+    names = next(found.group(3) for found in BLOCK.finditer(files[FOLDER / "README.md"]) if found.group(2) == "branch")
     return files | {FOLDER / name: draw(summary_of(names)) for name, draw in CHARTS.items()}
 
 
@@ -329,10 +345,11 @@ def problems_of_summaries() -> list[str]:
             data = json.loads(path.read_text())
             if isinstance(data.get("figures"), list) or "daemon_anonymous_bytes" in data:
                 found.append(f"{path.relative_to(ROOT)} is a raw file: make a summary of it "
-                             "(tools/summarise_benchmarks.py) and keep it in build/bench")
+                             "(python3 tools/summarise_benchmarks.py) and keep it in build/bench")
             together += path.stat().st_size if "machine" in data and "runs" in data else 0
     if together > MOST_BYTES:
-        found.append(f"docs/benchmarks: the summaries have {together} bytes, {MOST_BYTES} are allowed: remove an older one")
+        found.append(f"docs/benchmarks: the summaries have {together} bytes, {MOST_BYTES} are allowed: "
+                     "remove an older one")
     return found
 
 
@@ -351,7 +368,7 @@ def problems_of_defaults(bench: str) -> list[str]:
 
 def check(bench: str | None) -> int:
     found = problems_of_summaries() + (problems_of_defaults(bench) if bench else [])
-    found += [f"{path.relative_to(ROOT)} is out of date: run tools/tabulate_benchmarks.py"
+    found += [f"{path.relative_to(ROOT)} is out of date: run python3 tools/tabulate_benchmarks.py"
               for path, text in wanted().items() if not path.exists() or path.read_text() != text]
     for problem in found:
         print(problem, file=sys.stderr)
