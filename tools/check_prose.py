@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Checks the Markdown of the tree: lines of at most 120 columns, table cells of at most 100 characters, links that work.
+"""Checks the Markdown of the tree: lines of at most 120 columns, table cells of at most 100 characters, links.
 
 usage: check_prose.py [FILE...]    (default: every *.md of the tree; prints FILE:LINE: what is wrong and what to do)
 
-Code blocks are not looked at. A table's lines may be as long as they like, its cells may not; of a link in one, the text
-counts. Of links only those within the tree are followed: the file must be there, and the heading that an anchor names, as
-GitHub spells it.
+Code blocks are not looked at. A table's lines may be as long as they like, its cells may not; of a link in one, the
+text counts. Of links only those within the tree are followed: the file must be there, and the heading that an anchor
+names, as GitHub spells it.
 """
 import os
 import pathlib
@@ -72,8 +72,8 @@ def anchors_of(path: pathlib.Path) -> set[str]:
 def widths(line: str) -> list[str]:
     if TABLE.match(line):
         cells = [shown(cell).strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        return [f"a table cell of {len(cell)} characters, {MOST_OF_CELL} are allowed: say less, or say it below the table "
-                f"({cell[:40]}...)" for cell in cells if len(cell) > MOST_OF_CELL]
+        return [f"a table cell of {len(cell)} characters, {MOST_OF_CELL} are allowed: say less, or say it below the "
+                f"table ({cell[:40]}...)" for cell in cells if len(cell) > MOST_OF_CELL]
     if len(line) > MOST_COLUMNS and " " in line.strip()[:MOST_COLUMNS]:
         return [f"{len(line)} columns, {MOST_COLUMNS} are allowed: break the line"]
     return []

@@ -21,7 +21,7 @@ class Chart:
             self.parts.append(f'<path d="M{x:.1f} {TOP}V{self.bottom}" stroke="#e4e7ea"/>')
             self.text(x, self.bottom + 16, f"{tick:g}", "middle")
         self.text(WIDTH - RIGHT, self.bottom + 32, "ms", "end")
-        self.text(LEFT - 8, self.bottom + 32, "RAM/where the guest writes", "end")
+        self.text(8, self.bottom + 32, "RAM/working set, written to at random")
         for number, row in enumerate(rows):
             self.text(LEFT - 8, TOP + ROW * number + ROW / 2 + 4, row, "end")
 

@@ -14,7 +14,8 @@ import tabulate_benchmarks  # noqa: E402
 def raw_run(median: float = 665.0, settings: dict | None = None, kernel: str = "Linux 6") -> dict:
     return {"benchmark": "actors",
             "environment": {"cpu": "A CPU", "cores": 2, "ram_bytes": 2**30, "kernel": kernel, "commit": "abc",
-                            "load_average": 0.5, "time": "2026-12-01T10:00:00Z", "root_file_system": "ext4", "root_device": "/dev/vda",
+                            "load_average": 0.5, "time": "2026-12-01T10:00:00Z",
+                            "root_file_system": "ext4", "root_device": "/dev/vda",
                             "vmm": {"name": "coppice-vmm", "version": "0.1.0"}},
             "settings": settings or {"branches": "50", "memory": "256M", "root": "/var/tmp", "vmm": ""},
             "figures": [figure(cell, f"{name}_us", median) for cell in ("actors", "plain loop")
@@ -89,7 +90,8 @@ class Summaries(unittest.TestCase):
 
     def test_a_mixed_load_keeps_its_times_and_what_was_judged(self):
         raw = {"environment": raw_run()["environment"], "url": "https://h:1", "seconds": 600.0, "rate_per_second": 50.0,
-               "requests": {"GET": {"count": 9, "median_ms": 1.0, "p99_ms": 14.3, "worst_ms": 20.0}}, "failures": {"x": 1},
+               "requests": {"GET": {"count": 9, "median_ms": 1.0, "p99_ms": 14.3, "worst_ms": 20.0}},
+               "failures": {"x": 1},
                "daemon_anonymous_bytes": [2**20, 2**21], "growth_bytes": 0,
                "verdict": {"failed requests: none": False, "99th percentile of GETs: under 10 ms": False,
                            "the daemon's memory: flat in the second half": True}}

@@ -61,7 +61,8 @@ class Prose(unittest.TestCase):
         self.assert_found("| " + "a \\| b " * 15 + "|", "a table cell of 104")
 
     def test_a_link_to_a_file_or_folder_that_is_there_is_fine(self):
-        self.assert_fine("[a](docs/other.md), [b](docs), [`c`](./docs/other.md#twice) [d](https://example.org/no#where)")
+        self.assert_fine("[a](docs/other.md), [b](docs), [`c`](./docs/other.md#twice)")
+        self.assert_fine("[d](https://example.org/no#where)")
 
     def test_a_link_to_no_file_is_found(self):
         self.assert_found("see [a](docs/none.md)", "there is no docs/none.md")
