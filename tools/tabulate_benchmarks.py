@@ -257,14 +257,6 @@ def size(name: str) -> str:
     return name.split("/")[0].replace("M", " MiB").replace("G", " GiB")
 
 
-def measured_pause(summary: Summary) -> str:
-    plain_ones, firecracker = measured_cells(summary)
-    if not plain_ones or not firecracker:
-        return ""
-    return (f"{scaled(plain_ones[-1]['total_us'], 1000, 1, tail=False)} ms with coppice-vmm, "
-            f"{scaled(firecracker[0]['total_us'], 1000, 1, tail=False)} ms with Firecracker")
-
-
 def measured_branches(summary: Summary) -> str:
     plain_ones, firecracker = measured_cells(summary)
     if not plain_ones:
@@ -309,9 +301,8 @@ def measured_runs(summary: Summary) -> str:
 
 
 BLOCKS = {"machine": machine, "branch": branch, "copy": copy, "fault": fault, "actors": actors, "fleet": fleet,
-          "soak": soak, "mixed-load": mixed_load, "pause": measured_pause, "measured-branches": measured_branches,
+          "soak": soak, "mixed-load": mixed_load, "measured-branches": measured_branches,
           "measured-runs": measured_runs}
-INLINE = {"pause"}  # within a sentence
 
 
 def summary_of(names: str) -> Summary:
@@ -326,7 +317,7 @@ def made_anew(page: str) -> str:
         text = BLOCKS[name](summary_of(names))
         if not text:
             raise ValueError(f"{names} has no run for the block '{name}'")
-        return begin + (text if name in INLINE else f"\n{text}") + end
+        return f"{begin}\n{text}{end}"
     return BLOCK.sub(fill, page)
 
 
@@ -380,7 +371,7 @@ def write_page(path: pathlib.Path, folder: pathlib.Path) -> None:
     summary = Summary([path])
     parts = [f"# {path.stem}\n"]
     for name, make in BLOCKS.items():
-        text = make(summary) if name not in INLINE else ""
+        text = make(summary)
         if text:
             parts.append(f"## {name}\n\n{text}")
     folder.mkdir(parents=True, exist_ok=True)
