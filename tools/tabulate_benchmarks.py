@@ -328,16 +328,29 @@ def wanted() -> dict[pathlib.Path, str]:
     return files | {FOLDER / name: draw(summary_of(names)) for name, draw in CHARTS.items()}
 
 
-def problems_of_summaries() -> list[str]:
-    found, together = [], 0
+def json_files() -> dict[pathlib.Path, dict]:
+    """All objects that the tree has in JSON files, outside of build/."""
+    found = {}
     for folder, below, names in os.walk(ROOT):
         below[:] = [name for name in below if name not in ("build", ".git")]
         for path in [pathlib.Path(folder, name) for name in sorted(names) if name.endswith(".json")]:
-            data = json.loads(path.read_text())
-            if isinstance(data.get("figures"), list) or "daemon_anonymous_bytes" in data:
-                found.append(f"{path.relative_to(ROOT)} is a raw file: make a summary of it "
-                             "(python3 tools/summarise_benchmarks.py) and keep it in build/bench")
-            together += path.stat().st_size if "machine" in data and "runs" in data else 0
+            try:
+                data = json.loads(path.read_text())
+            except ValueError:
+                continue  # no JSON: none of ours
+            if isinstance(data, dict):
+                found[path] = data
+    return found
+
+
+def problems_of_summaries() -> list[str]:
+    found, together = [], 0
+    for path, data in json_files().items():
+        if isinstance(data.get("figures"), list) or "daemon_anonymous_bytes" in data:
+            found.append(f"{path.relative_to(ROOT)} is a raw file: make a summary of it "
+                         "(python3 tools/summarise_benchmarks.py) and keep it in build/bench")
+        if "machine" in data and "runs" in data:
+            together += path.stat().st_size
     if together > MOST_BYTES:
         found.append(f"docs/benchmarks: the summaries have {together} bytes, {MOST_BYTES} are allowed: "
                      "remove an older one")
