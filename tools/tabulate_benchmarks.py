@@ -362,7 +362,7 @@ def problems_of_defaults(bench: str) -> list[str]:
     found = []
     for benchmark, assumed in DEFAULTS.items():
         told = subprocess.run([bench, benchmark, "--help"], capture_output=True, text=True, check=True).stdout
-        real = dict(re.findall(r"^\s+--([\w-]+).*?\[([^\]]*)\]", told, re.MULTILINE))
+        real = dict(re.findall(r"^\s+--([\w-]+) [^=\n]*=(\S+)", told, re.MULTILINE))
         for name, value in assumed.items():
             if real.get(name) != value:
                 found.append(f"tools/summarise_benchmarks.py, DEFAULTS: coppice-bench {benchmark} --{name} is "
