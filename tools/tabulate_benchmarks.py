@@ -92,7 +92,8 @@ def notes(runs: list[Run]) -> str:
 
 def spread(figures: list[Figure | None], digits: int) -> str:
     medians = [figure.median for figure in figures if figure]
-    return f"{number(min(medians), digits)} to {number(max(medians), digits)}"
+    ends = dict.fromkeys(number(end(medians), digits) for end in (min, max))  # one of them if they are the same
+    return " to ".join(ends)
 
 
 # The blocks. Each returns "" where the summary has no run for it.
