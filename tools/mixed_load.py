@@ -10,10 +10,13 @@ already stays; sandboxes and snapshots of its own (load-...) are deleted at the 
 import argparse
 import collections
 import json
+import os
+import pathlib
 import queue
 import random
 import re
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -172,6 +175,18 @@ def percentile(values: list[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
 
 
+def describe_environment() -> dict:
+    """Of this machine, which the daemon is taken to run on, as coppice-bench tells it."""
+    with open("/proc/cpuinfo") as file:
+        cpu = re.search(r"^model name\s*: (.*)$", file.read(), re.M)
+    commit = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True,
+                            cwd=pathlib.Path(__file__).parent).stdout.strip()
+    system = os.uname()
+    return {"cpu": cpu.group(1) if cpu else None, "cores": os.cpu_count(), "kernel": f"{system.sysname} {system.release}",
+            "ram_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "load_average": os.getloadavg()[0],
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "commit": commit or None}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url", default="http://127.0.0.1:8889")
@@ -180,6 +195,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=50)
     parser.add_argument("--json")
     options = parser.parse_args()
+    environment = describe_environment()
     load = Load(options.url)
     load.clean_up()
     load.sdk._request("POST", "/v1/snapshots", {
@@ -195,7 +211,8 @@ def main() -> int:
         f"99th percentile of GETs: under {GET_TARGET_MS} ms": kinds["GET"]["p99_ms"] < GET_TARGET_MS,
         "the daemon's memory: flat in the second half": growth <= GROWTH_TARGET_BYTES,
     }
-    outcome = {"seconds": options.seconds, "rate_per_second": options.rate, "requests": kinds, "failures": dict(load.failures),
+    outcome = {"environment": environment, "url": options.url, "seconds": options.seconds,
+               "rate_per_second": options.rate, "requests": kinds, "failures": dict(load.failures),
                "daemon_anonymous_bytes": memory, "growth_bytes": growth, "verdict": verdict}
     print(f"{'request':<36}{'count':>8}{'median ms':>12}{'p99 ms':>10}{'worst ms':>10}")
     for kind, figures in kinds.items():
