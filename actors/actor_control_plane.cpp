@@ -85,7 +85,7 @@ class actor_control_plane final : public control_plane {
       meters.set_fault_service(bounds, stats.fault_service_counts, stats.fault_service_seconds);
     const auto usage = with_->store.usage();
     meters.store_usage(usage.free_bytes, usage.reserved_bytes, usage.size_bytes, usage.snapshots);
-    meters.queue_length("disk", with_->pool->queued());
+    meters.queue_length("disk", with_->disk_pool->queued());
     meters.process(read_process_figures());
     return meters.text();
   }

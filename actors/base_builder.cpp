@@ -1,7 +1,7 @@
 #include "actors/base_builder.hpp"
 
 #include "actors/boot_checks.hpp"
-#include "actors/instance.hpp"
+#include "actors/sandbox_actor.hpp"
 #include "base/log.hpp"
 
 namespace coppice {
@@ -28,7 +28,7 @@ void base_builder::on_exit() {
 }
 
 void base_builder::check() {
-  with_->pool->post([self = coordinator_handle(this), this, request = job_.request] {
+  with_->disk_pool->post([self = coordinator_handle(this), this, request = job_.request] {
     run_in(self, [this, checked = check_boot(request)] {
       if (failed_) return;
       if (checked)
@@ -46,12 +46,13 @@ void base_builder::reserve() {
 
 void base_builder::boot(const reservation& answer) {
   staged_ = answer.staged;
-  vm_ = home_system().spawn<instance>(with_, instance_spec{"boot-" + std::to_string(job_.id), boot_spec{job_.request},
-                                                           job_.fleet, job_.request.network});
-  perform(vm_, boot_deadline, start_instance{}, "boot", &base_builder::let_run);
+  vm_ = home_system().spawn<sandbox_actor>(
+      with_,
+      sandbox_spec{"boot-" + std::to_string(job_.id), boot_spec{job_.request}, job_.fleet, job_.request.network});
+  perform(vm_, boot_deadline, start_sandbox{}, "boot", &base_builder::let_run);
 }
 
-void base_builder::let_run(const instance_started&) {
+void base_builder::let_run(const sandbox_started&) {
   run_in_after(coordinator_handle(this), job_.request.boot_time, [this] {
     if (!failed_) pause();
   });
@@ -68,7 +69,7 @@ void base_builder::snapshot(const finished&) {
 }
 
 void base_builder::end_vm(const finished&) {
-  perform(vm_, end_deadline, stop_instance{}, "end the VM", &base_builder::publish);
+  perform(vm_, end_deadline, stop_sandbox{}, "end the VM", &base_builder::publish);
 }
 
 void base_builder::publish(const finished&) {
@@ -96,7 +97,7 @@ void base_builder::fail(error why) {
   reason_.context = "snapshot '" + job_.request.tag + "': " + reason_.context;
   if (staged_) staged_->given_up = true;
   if (!vm_) return drop();
-  request(vm_, end_deadline, stop_instance{})
+  request(vm_, end_deadline, stop_sandbox{})
       .then([this](const finished&) { drop(); }, [this](const caf::error&) { drop(); });
 }
 

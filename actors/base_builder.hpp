@@ -30,7 +30,7 @@ class base_builder final : public coordinator_handle::base {
   void check();
   void reserve();
   void boot(const reservation& answer);
-  void let_run(const instance_started& answer);
+  void let_run(const sandbox_started& answer);
   void pause();
   void snapshot(const finished& answer);
   void end_vm(const finished& answer);
@@ -59,7 +59,7 @@ class base_builder final : public coordinator_handle::base {
   const services_ptr with_;
   const base_job job_;
   staging_ptr staged_;
-  instance_handle vm_;
+  sandbox_handle vm_;
   bool failed_ = false;
   error reason_;
 };

@@ -33,7 +33,7 @@ branch_coordinator::behavior_type branch_coordinator::make_behavior() {
 }
 
 void branch_coordinator::on_exit() {
-  if (job_.vm) demonitor(job_.vm.address());  // or the instance would keep this actor's memory until it ends itself
+  if (job_.vm) demonitor(job_.vm.address());  // or the sandbox would keep this actor's memory until it ends itself
   if (staged_) staged_->given_up = true;
   staged_.reset();
   if (stream_) caf::anon_send_exit(stream_, caf::exit_reason::user_shutdown);
@@ -266,7 +266,7 @@ void branch_coordinator::attempt(const Handle& to, std::chrono::milliseconds wit
       .then([this, then](const finished&) { (this->*then)(); }, [this, then](const caf::error&) { (this->*then)(); });
 }
 
-// Both at once: neither may wait for the other. If the resume fails, the instance goes on trying by itself.
+// Both at once: neither may wait for the other. If the resume fails, the sandbox goes on trying by itself.
 void branch_coordinator::undo_pause_and_copy() {
   undo_parts_ = 1U + (resume_due_ ? 1U : 0U) + (stream_ ? 1U : 0U);
   if (resume_due_) {

@@ -16,7 +16,7 @@ struct branch_job {
   std::string sandbox;
   branch_mode mode = branch_mode::live;
   snapshot_record record;  // what is known at the admission: tag, parent, sizes, drives
-  instance_handle vm;
+  sandbox_handle vm;
   store_handle store;
   fleet_handle fleet;  // hears branch_resumed, and branch_ended exactly once
   std::string request_id = {};

@@ -16,21 +16,21 @@ class owning_control_plane final : public control_plane {
     std::shared_ptr<jailer> jails;
     std::unique_ptr<vmm_host> vmm;
     std::unique_ptr<copy_engine> engine;
-    std::shared_ptr<worker_pool> pool;
-    std::shared_ptr<worker_pool> slow_pool;
+    std::shared_ptr<worker_pool> disk_pool;
+    std::shared_ptr<worker_pool> image_pool;
     std::shared_ptr<const memory_cgroups> cgroups;
     std::filesystem::path run_dir;
   };
 
   owning_control_plane(parts all, const daemon_options& options, metrics& meters) : parts_(std::move(all)) {
     inner_ = make_control_plane(std::make_shared<const services>(
-        services{*parts_.vmm, *parts_.engine, *parts_.store, meters, parts_.pool, parts_.run_dir, options.deadlines,
-                 options.limits, parts_.loop, parts_.slow_pool, parts_.cgroups}));
+        services{*parts_.vmm, *parts_.engine, *parts_.store, meters, parts_.disk_pool, parts_.run_dir,
+                 options.deadlines, options.limits, parts_.loop, parts_.image_pool, parts_.cgroups}));
   }
   ~owning_control_plane() override {
     inner_.reset();  // the actors end, and hand what they own to the pools
-    parts_.slow_pool->stop();
-    parts_.pool->stop();  // which destroy it, while engine, VMM host and store are there
+    parts_.image_pool->stop();
+    parts_.disk_pool->stop();  // which destroy it, while engine, VMM host and store are there
     std::error_code ignored;
     std::filesystem::remove_all(parts_.run_dir, ignored);
   }
@@ -118,8 +118,8 @@ result<std::unique_ptr<control_plane>> start_daemon(const daemon_options& option
   auto engine = create_copy_engine(options.engine);
   if (!engine) return std::move(engine).error();
   all.engine = std::move(*engine);
-  all.pool = std::make_shared<worker_pool>(options.workers);
-  all.slow_pool = std::make_shared<worker_pool>(options.workers);
+  all.disk_pool = std::make_shared<worker_pool>(options.workers);
+  all.image_pool = std::make_shared<worker_pool>(options.workers);
   const auto& found = all.vmm->capabilities();
   spdlog::info("{} {}; live branches: {}", found.app_name, found.version,
                found.live() ? "yes" : "no, it lacks " + found.missing_for_live());

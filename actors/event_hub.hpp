@@ -1,4 +1,4 @@
-// Tells whoever wants to know of changes to instances and branches.
+// Tells whoever wants to know of changes to sandboxes and branches.
 #pragma once
 
 #include <functional>

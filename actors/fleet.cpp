@@ -5,7 +5,7 @@
 #include <ctime>
 #include <optional>
 
-#include "actors/instance.hpp"
+#include "actors/sandbox_actor.hpp"
 #include "actors/store_actor.hpp"
 #include "actors/verify.hpp"
 #include "base/log.hpp"
@@ -39,7 +39,7 @@ fleet::fleet(caf::actor_config& config, services_ptr with)
 
 fleet::behavior_type fleet::make_behavior() {
   store_ = home_system().spawn<store_actor>(with_);
-  count_instances();
+  count_sandboxes();
   set_down_handler([this](const caf::down_msg& down) { coordinator_died(down); });
   return {
       [](const continuation& next) { next.what->run(); },
@@ -64,15 +64,15 @@ fleet::behavior_type fleet::make_behavior() {
         limits_ = news.limits;
         start_next();
       },
-      [this](const instance_stuck& event) {
+      [this](const sandbox_stuck& event) {
         const auto found = sandboxes_.find(event.id);
         if (found == sandboxes_.end()) return;
         found->second.stuck = event.stuck;
         with_->meters.sandbox_stuck(event.id, event.stuck);
         with_->events->emit({event.stuck ? event_kind::sandbox_stuck : event_kind::sandbox_running, event.id, {}, {}});
-        count_instances();
+        count_sandboxes();
       },
-      [this](const instance_down& event) { when_down(event); },
+      [this](const sandbox_down& event) { when_down(event); },
       [this](const branch_resumed& event) { when_resumed(event); },
       [this](const branch_ended& event) { when_ended(event); },
   };
@@ -130,16 +130,16 @@ void fleet::spawn_sandboxes(const ask::create_sandboxes& ask, const pin_ptr& pin
     entry.info.vcpus = pin->vcpus;
     if (ask.request.memory_limit_mib > 0) entry.info.memory_limit_mib = ask.request.memory_limit_mib;
     entry.origin = pin;
-    entry.vm = home_system().spawn<instance>(
-        with_, instance_spec{entry.info.id, restore_spec{pin}, fleet_handle(this), ask.request.network_namespaces,
-                             ask.request.memory_limit_mib * mib});
+    entry.vm = home_system().spawn<sandbox_actor>(
+        with_, sandbox_spec{entry.info.id, restore_spec{pin}, fleet_handle(this), ask.request.network_namespaces,
+                            ask.request.memory_limit_mib * mib});
     all->ids.push_back(entry.info.id);
     starts_.push_back({entry.info.id, all});
     with_->events->emit({event_kind::sandbox_created, entry.info.id, pin->tag, {}, ask.request.request_id});
     with_->meters.add_sandbox(entry.info.id);
     sandboxes_.emplace(entry.info.id, std::move(entry));
   }
-  count_instances();
+  count_sandboxes();
   start_next();
 }
 
@@ -155,9 +155,9 @@ void fleet::start_next() {
     ++starting_;
     // All that start at once share the disk that their RAM comes from.
     const auto within = sized(start_deadline, limits_.parallel_starts * found->second.info.memory_bytes);
-    request(found->second.vm, within, start_instance{})
+    request(found->second.vm, within, start_sandbox{})
         .then(
-            [this, next](const instance_started& answer) {
+            [this, next](const sandbox_started& answer) {
               --starting_;
               start_ended(next, answer);
               start_next();
@@ -171,7 +171,7 @@ void fleet::start_next() {
   with_->meters.queue_length("starts", starts_.size());
 }
 
-void fleet::start_ended(const pending_start& which, result<instance_started> outcome) {
+void fleet::start_ended(const pending_start& which, result<sandbox_started> outcome) {
   auto& all = *which.part_of;
   const auto found = sandboxes_.find(which.id);
   if (outcome && found != sandboxes_.end()) {
@@ -185,7 +185,7 @@ void fleet::start_ended(const pending_start& which, result<instance_started> out
     all.failure = outcome ? error{errc::cancelled, 0, which.id + " was deleted while it started"} : outcome.error();
   }
   if (--all.left == 0) finish_creation(all);
-  count_instances();
+  count_sandboxes();
 }
 
 void fleet::finish_creation(const creation& all) {
@@ -199,7 +199,7 @@ void fleet::finish_creation(const creation& all) {
   for (const auto& id : all.ids) {
     const auto found = sandboxes_.find(id);
     if (found == sandboxes_.end()) continue;
-    caf::anon_send(found->second.vm, stop_instance{});
+    caf::anon_send(found->second.vm, stop_sandbox{});
     forget(id, event_kind::sandbox_deleted, "not created: " + all.failure->message());
   }
   spdlog::warn("no sandboxes created: {}", all.failure->message());
@@ -211,7 +211,7 @@ void fleet::delete_sandbox(const ask::delete_sandbox& ask) {
   if (found == sandboxes_.end() || found->second.deleting) return ask.answer(no_sandbox(ask.id));
   found->second.deleting = true;
   abort_branches_of(found->second, {errc::cancelled, 0, "sandbox deleted"});
-  request(found->second.vm, stop_deadline, stop_instance{})
+  request(found->second.vm, stop_deadline, stop_sandbox{})
       .then(
           [this, ask](const finished&) {
             forget(ask.id);
@@ -235,14 +235,14 @@ void fleet::forget(const std::string& id, event_kind why, const std::string& rea
   with_->meters.remove_sandbox(id);
   with_->events->emit({why, id, found->second.info.snapshot_tag, reason});
   sandboxes_.erase(found);
-  count_instances();
+  count_sandboxes();
   stop_goes_on();
 }
 
-void fleet::when_down(const instance_down& down) {
+void fleet::when_down(const sandbox_down& down) {
   const auto found = sandboxes_.find(down.id);
   if (found == sandboxes_.end()) return;
-  with_->meters.instance_exited(down.how == "stopped" ? "stopped" : "died");
+  with_->meters.sandbox_exited(down.how == "stopped" ? "stopped" : "died");
   if (found->second.deleting) return;  // delete_sandbox() forgets it
   forget(down.id, event_kind::sandbox_died, down.how);
 }
@@ -267,7 +267,7 @@ void fleet::journal(const ask::journal& ask) {
   if (found == sandboxes_.end()) return ask.answer(no_sandbox(ask.id));
   const auto since = found->second.journal_since.value_or(journal_reading{});
   const auto read = [this, ask, since](const guest_ram& ram) {
-    with_->pool->post([this, self = fleet_handle(this), ask, since, memory = ram.memory] {
+    with_->disk_pool->post([this, self = fleet_handle(this), ask, since, memory = ram.memory] {
       const auto reading = read_journal({memory->data(), memory->size()}, since);
       ask.answer(to_status(reading));
       if (!reading) return;
@@ -288,7 +288,7 @@ void fleet::open_guest_socket(const ask::guest_socket& ask) {
   const auto found = sandboxes_.find(ask.id);
   if (found == sandboxes_.end()) return ask.answer(no_sandbox(ask.id));
   const auto open = [this, ask](const guest_network& network) {
-    with_->pool->post([ask, netns = network.netns] {
+    with_->disk_pool->post([ask, netns = network.netns] {
       auto inside = netns->tcp_socket();
       if (!inside) return ask.answer(std::move(inside).error());
       ask.answer(guest_socket{*std::move(inside), guest_ip, guest_agent_port});
@@ -299,13 +299,13 @@ void fleet::open_guest_socket(const ask::guest_socket& ask) {
   });
 }
 
-void fleet::count_instances() {
+void fleet::count_sandboxes() {
   std::map<sandbox_state, std::uint64_t> counts{{sandbox_state::starting, 0},
                                                 {sandbox_state::running, 0},
                                                 {sandbox_state::branching, 0},
                                                 {sandbox_state::stuck, 0}};
   for (const auto& [id, entry] : sandboxes_) ++counts[describe(entry).state];
-  for (const auto& [state, count] : counts) with_->meters.instances(to_string(state), count);
+  for (const auto& [state, count] : counts) with_->meters.sandboxes(to_string(state), count);
 }
 
 // ---- The end --------------------------------------------------------------------------------------------------------
@@ -316,7 +316,7 @@ void fleet::stop(const ask::stop& ask) {
     stopping_ = true;
     for (auto& [id, entry] : making_)
       send(entry.worker, abort_branch{{errc::cancelled, 0, "the daemon is stopping"}, true});
-    run_in_after(fleet_handle(this), undo_patience, [this] { stop_instances(); });
+    run_in_after(fleet_handle(this), undo_patience, [this] { stop_sandboxes(); });
     run_in_after(fleet_handle(this), stop_patience, [this] {
       for (const auto& answer : std::exchange(stops_, {})) answer({});
     });
@@ -327,14 +327,14 @@ void fleet::stop(const ask::stop& ask) {
 // Branches first, so that they are undone on VMs that live; then the VMs; then the answer.
 void fleet::stop_goes_on() {
   if (!stopping_ || !making_.empty()) return;
-  if (!sandboxes_.empty()) return stop_instances();
+  if (!sandboxes_.empty()) return stop_sandboxes();
   for (const auto& answer : std::exchange(stops_, {})) answer({});
 }
 
-void fleet::stop_instances() {
+void fleet::stop_sandboxes() {
   for (auto& [id, entry] : sandboxes_) {
     if (!std::exchange(entry.deleting, true))
-      request(entry.vm, stop_deadline, stop_instance{})
+      request(entry.vm, stop_deadline, stop_sandbox{})
           .then([this, sandbox = id](const finished&) { forget(sandbox); },
                 [this, sandbox = id](const caf::error&) { forget(sandbox); });
   }

@@ -25,7 +25,7 @@ class fleet final : public fleet_handle::base {
  private:
   struct sandbox_entry {
     sandbox_info info;
-    instance_handle vm;
+    sandbox_handle vm;
     pin_ptr origin;                                // the snapshot it came from
     std::optional<journal_reading> journal_since;  // at the last reset
     bool stuck = false;
@@ -66,19 +66,19 @@ class fleet final : public fleet_handle::base {
   result<void> room_for(unsigned n) const;
   void spawn_sandboxes(const ask::create_sandboxes& ask, const pin_ptr& pin);
   void start_next();
-  void start_ended(const pending_start& which, result<instance_started> outcome);
+  void start_ended(const pending_start& which, result<sandbox_started> outcome);
   void finish_creation(const creation& all);
   void delete_sandbox(const ask::delete_sandbox& ask);
   void forget(const std::string& id, event_kind why = event_kind::sandbox_deleted, const std::string& reason = {});
-  void when_down(const instance_down& down);
+  void when_down(const sandbox_down& down);
   void list_sandboxes(const ask::sandboxes& ask);
   sandbox_info describe(const sandbox_entry& entry) const;
   void journal(const ask::journal& ask);
   void open_guest_socket(const ask::guest_socket& ask);
-  void count_instances();
+  void count_sandboxes();
   void stop(const ask::stop& ask);
   void stop_goes_on();
-  void stop_instances();
+  void stop_sandboxes();
 
   // fleet_branches.cpp
   void branch(const ask::branch& ask);

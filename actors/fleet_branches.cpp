@@ -62,7 +62,7 @@ void fleet::branch(const ask::branch& ask) {
   with_->meters.branch_in_flight(1);
   with_->events->emit({event_kind::branch_started, ask.id, *tag, {}, ask.request.request_id});
   making_.emplace(id, making{info, ask.id, {}, {}, ask.answer, ask.request.wait, false, ask.request.request_id});
-  count_instances();
+  count_sandboxes();
   begin(id);
 }
 
@@ -139,7 +139,7 @@ void fleet::when_ended(const branch_ended& event) {
       entry.answer(failure);
     }
   }
-  count_instances();
+  count_sandboxes();
   stop_goes_on();
 }
 

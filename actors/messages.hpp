@@ -161,12 +161,12 @@ using copy_stream_handle =
                      caf::replies_to<rearm_memory>::with<finished>, caf::replies_to<copy_memory>::with<copied_memory>,
                      caf::replies_to<abort_copy>::with<finished>>;
 
-// ---- instance -------------------------------------------------------------------------------------------------------
+// ---- sandbox -------------------------------------------------------------------------------------------------------
 
-// -> instance_started: from a snapshot, running, and attached to the copy engine if the VMM can. A failed start ends
+// -> sandbox_started: from a snapshot, running, and attached to the copy engine if the VMM can. A failed start ends
 // the actor. Errors: unsupported, io, no_space, conflict (the VMM refused). Once.
-struct start_instance {};
-struct instance_started {
+struct start_sandbox {};
+struct sandbox_started {
   std::int64_t pid = 0;
   std::string backing;
   std::optional<std::string> netns;
@@ -210,7 +210,7 @@ struct snapshot_vm {
   std::filesystem::path memory;
   std::chrono::milliseconds deadline{};
 };
-// -> finished: it runs. On an error the instance is stuck, and goes on trying by itself. Repeatable.
+// -> finished: it runs. On an error the sandbox is stuck, and goes on trying by itself. Repeatable.
 struct resume_vm {
   std::chrono::milliseconds deadline{};
 };
@@ -219,7 +219,7 @@ struct set_diff_base {
   record_ptr base;
 };
 // -> finished: the process is gone; the actor ends. Repeatable.
-struct stop_instance {};
+struct stop_sandbox {};
 // -> guest_ram. Errors: unsupported. Repeatable.
 struct get_memory {};
 struct guest_ram {
@@ -231,13 +231,13 @@ struct guest_network {
   std::shared_ptr<const network_namespace> netns;
 };
 
-using instance_handle =
-    caf::typed_actor<caf::reacts_to<continuation>, caf::replies_to<start_instance>::with<instance_started>,
+using sandbox_handle =
+    caf::typed_actor<caf::reacts_to<continuation>, caf::replies_to<start_sandbox>::with<sandbox_started>,
                      caf::replies_to<take_turn>::with<turn_grant>, caf::reacts_to<give_back>,
                      caf::reacts_to<give_back_pause>, caf::replies_to<begin_copy>::with<memory_session>,
                      caf::replies_to<probe_vm>::with<finished>, caf::replies_to<pause_vm>::with<finished>,
                      caf::replies_to<snapshot_vm>::with<finished>, caf::replies_to<resume_vm>::with<finished>,
-                     caf::reacts_to<set_diff_base>, caf::replies_to<stop_instance>::with<finished>,
+                     caf::reacts_to<set_diff_base>, caf::replies_to<stop_sandbox>::with<finished>,
                      caf::replies_to<get_memory>::with<guest_ram>, caf::replies_to<get_network>::with<guest_network>>;
 
 // ---- branch_coordinator, base_builder -------------------------------------------------------------------------------
@@ -318,11 +318,11 @@ struct set_limits {
 };
 
 // What the fleet hears from its children. None is answered.
-struct instance_stuck {
+struct sandbox_stuck {
   std::string id;
   bool stuck = false;
 };
-struct instance_down {
+struct sandbox_down {
   std::string id;
   std::string how;  // "signal 9 (Killed)"
 };
@@ -345,8 +345,8 @@ using fleet_handle =
                      caf::reacts_to<ask::verify>, caf::reacts_to<ask::sandboxes>, caf::reacts_to<ask::sandbox>,
                      caf::reacts_to<ask::create_sandboxes>, caf::reacts_to<ask::delete_sandbox>,
                      caf::reacts_to<ask::branch>, caf::reacts_to<ask::journal>, caf::reacts_to<ask::guest_socket>,
-                     caf::reacts_to<ask::stop>, caf::reacts_to<set_limits>, caf::reacts_to<instance_stuck>,
-                     caf::reacts_to<instance_down>, caf::reacts_to<branch_resumed>, caf::reacts_to<branch_ended>>;
+                     caf::reacts_to<ask::stop>, caf::reacts_to<set_limits>, caf::reacts_to<sandbox_stuck>,
+                     caf::reacts_to<sandbox_down>, caf::reacts_to<branch_resumed>, caf::reacts_to<branch_ended>>;
 
 template <class F>
 continuation make_continuation(F body) {
@@ -393,8 +393,8 @@ COPPICE_LOCAL_MESSAGE(rearm_memory)
 COPPICE_LOCAL_MESSAGE(copy_memory)
 COPPICE_LOCAL_MESSAGE(copied_memory)
 COPPICE_LOCAL_MESSAGE(abort_copy)
-COPPICE_LOCAL_MESSAGE(start_instance)
-COPPICE_LOCAL_MESSAGE(instance_started)
+COPPICE_LOCAL_MESSAGE(start_sandbox)
+COPPICE_LOCAL_MESSAGE(sandbox_started)
 COPPICE_LOCAL_MESSAGE(take_turn)
 COPPICE_LOCAL_MESSAGE(turn_grant)
 COPPICE_LOCAL_MESSAGE(give_back)
@@ -406,7 +406,7 @@ COPPICE_LOCAL_MESSAGE(pause_vm)
 COPPICE_LOCAL_MESSAGE(snapshot_vm)
 COPPICE_LOCAL_MESSAGE(resume_vm)
 COPPICE_LOCAL_MESSAGE(set_diff_base)
-COPPICE_LOCAL_MESSAGE(stop_instance)
+COPPICE_LOCAL_MESSAGE(stop_sandbox)
 COPPICE_LOCAL_MESSAGE(get_memory)
 COPPICE_LOCAL_MESSAGE(guest_ram)
 COPPICE_LOCAL_MESSAGE(get_network)
@@ -427,8 +427,8 @@ COPPICE_LOCAL_MESSAGE(ask::journal)
 COPPICE_LOCAL_MESSAGE(ask::guest_socket)
 COPPICE_LOCAL_MESSAGE(ask::stop)
 COPPICE_LOCAL_MESSAGE(set_limits)
-COPPICE_LOCAL_MESSAGE(instance_stuck)
-COPPICE_LOCAL_MESSAGE(instance_down)
+COPPICE_LOCAL_MESSAGE(sandbox_stuck)
+COPPICE_LOCAL_MESSAGE(sandbox_down)
 COPPICE_LOCAL_MESSAGE(branch_resumed)
 COPPICE_LOCAL_MESSAGE(branch_ended)
 #undef COPPICE_LOCAL_MESSAGE

@@ -20,13 +20,14 @@ struct services {
   copy_engine& engine;
   snapshot_store& store;
   metrics& meters;
-  std::shared_ptr<executor> pool;
+  std::shared_ptr<executor> disk_pool;
   std::filesystem::path run_dir;  // a folder per VM below it: sockets and logs
   branch_deadlines deadlines;
   daemon_limits limits;                   // at the start: the fleet hears of new ones by set_limits
   std::shared_ptr<event_loop> loop = {};  // whose thread runs the actors
-  // For what may take seconds or more, so that it holds up nothing of a branch: loading RAM, verifying, composing.
-  std::shared_ptr<executor> slow_pool = pool;
+  // For what goes through whole images and takes seconds, so that it holds up nothing of a branch: loading RAM,
+  // verifying, composing.
+  std::shared_ptr<executor> image_pool = disk_pool;
   std::shared_ptr<const memory_cgroups> cgroups = {};                 // none: no VM can have a memory limit
   std::shared_ptr<event_hub> events = std::make_shared<event_hub>();  // the fleet tells it of each change
 };

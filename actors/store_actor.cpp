@@ -21,7 +21,7 @@ result<reservation> reserve(const services& with, const reserve_snapshot& ask) {
   both->directory = both->staged->directory();
   both->memory_path = both->staged->memory_path();
   both->vmstate_path = both->staged->vmstate_path();
-  return reservation{share_offloaded(with.pool, std::move(both))};
+  return reservation{share_offloaded(with.disk_pool, std::move(both))};
 }
 
 result<published_snapshot> publish(const services& with, const publish_snapshot& ask) {
@@ -85,13 +85,13 @@ store_actor::behavior_type store_actor::make_behavior() {
   return {
       [](const continuation& next) { next.what->run(); },
       [this](const reserve_snapshot& ask) {
-        return offload<reservation>(*with_->pool, [with = with_, ask] { return reserve(*with, ask); });
+        return offload<reservation>(*with_->disk_pool, [with = with_, ask] { return reserve(*with, ask); });
       },
       [this](const publish_snapshot& ask) {
-        return offload<published_snapshot>(*with_->pool, [with = with_, ask] { return publish(*with, ask); });
+        return offload<published_snapshot>(*with_->disk_pool, [with = with_, ask] { return publish(*with, ask); });
       },
       [this](const drop_staging& ask) {
-        return offload<finished>(*with_->pool, [with = with_, ask]() -> result<finished> {
+        return offload<finished>(*with_->disk_pool, [with = with_, ask]() -> result<finished> {
           const std::lock_guard lock(ask.staged->in_use);
           ask.staged->image.reset();
           ask.staged->staged.reset();
@@ -100,22 +100,24 @@ store_actor::behavior_type store_actor::make_behavior() {
           return finished{};
         });
       },
-      [this](const compose_image& ask) { return offload<finished>(*with_->slow_pool, [ask] { return compose(ask); }); },
+      [this](const compose_image& ask) {
+        return offload<finished>(*with_->image_pool, [ask] { return compose(ask); });
+      },
       [this](const pin_snapshot& ask) {
-        return offload<pinned_snapshot>(*with_->pool, [with = with_, ask] { return pin(*with, ask); });
+        return offload<pinned_snapshot>(*with_->disk_pool, [with = with_, ask] { return pin(*with, ask); });
       },
       [this](const remove_snapshot& ask) {
-        return offload<finished>(*with_->pool, [with = with_, ask]() -> result<finished> {
+        return offload<finished>(*with_->disk_pool, [with = with_, ask]() -> result<finished> {
           COPPICE_TRY(with->store.remove(ask.tag));
           return finished{};
         });
       },
       [this](const list_snapshots&) {
         return offload<snapshot_list>(
-            *with_->pool, [with = with_]() -> result<snapshot_list> { return snapshot_list{with->store.list()}; });
+            *with_->disk_pool, [with = with_]() -> result<snapshot_list> { return snapshot_list{with->store.list()}; });
       },
       [this](const verify_snapshot& ask) {
-        return offload<verify_report>(*with_->slow_pool,
+        return offload<verify_report>(*with_->image_pool,
                                       [with = with_, ask] { return verify_image(with->store, ask.tag); });
       },
   };

@@ -260,7 +260,7 @@ void add_fleet(CLI::App& app, command_line& line) {
   add_vmm(command, line);
   add_limits(command, line);
   add_memory(command, line, "16M");
-  command->add_option("--instances", line.fleet.instances, "VMs")->capture_default_str()->check(CLI::Range(1, 1000));
+  command->add_option("--sandboxes", line.fleet.sandboxes, "VMs")->capture_default_str()->check(CLI::Range(1, 1000));
   command->add_option("--rate", line.fleet.rate, "Branches a second")
       ->capture_default_str()
       ->check(CLI::Range(0.1, 1000.0));

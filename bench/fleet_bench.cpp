@@ -24,7 +24,7 @@ constexpr std::uint64_t working_set = 1 * mib;
 constexpr double pause_target_us = 5000;
 constexpr std::size_t enough_for_p99 = 100;
 constexpr double idle_cpu_target = 1;      // percent of a core
-constexpr double memory_target_kib = 100;  // an instance
+constexpr double memory_target_kib = 100;  // a sandbox
 
 // CPU use of a process from its construction on.
 class cpu_meter {
@@ -50,7 +50,7 @@ class fleet_bench {
   result<void> run(report& to);
 
  private:
-  result<void> start_instances();
+  result<void> start_sandboxes();
   result<load_results> branch_for(std::chrono::milliseconds duration, const std::string& name) const;
   result<void> measure_bare();
   result<void> measure_idle_cpu();
@@ -62,8 +62,8 @@ class fleet_bench {
   const fleet_options& options_;
   bench_daemon& daemon_;
   std::vector<std::string> sandboxes_;
-  double start_ms_an_instance_ = 0;
-  double kib_an_instance_ = 0;
+  double start_ms_a_sandbox_ = 0;
+  double kib_a_sandbox_ = 0;
   double idle_cpu_ = 0, busy_cpu_ = 0;
   double rss_growth_kib_ = 0;          // over the load
   double failed_ = 0, bad_pages_ = 0;  // the warm-up's, too
@@ -71,32 +71,32 @@ class fleet_bench {
   bare_pauses bare_;
 };
 
-result<void> fleet_bench::start_instances() {
+result<void> fleet_bench::start_sandboxes() {
   COPPICE_TRY(
       daemon_.make_base("base", {.memory_bytes = options_.memory_bytes,
                                  .working_set_bytes = std::min(working_set, largest_working_set(options_.memory_bytes)),
                                  .rest_us = static_cast<std::uint64_t>(options_.rest.count()) * 1000,
                                  .fill_memory = true}));
-  // The first instance brings what is needed once.
+  // The first sandbox brings what is needed once.
   auto first = daemon_.start_sandboxes("base", 1);
   if (!first) return std::move(first).error();
   sandboxes_ = *std::move(first);
   const auto before = own_memory_of(daemon_.pid());
   if (!before) return before.error();
   const auto begin = clock::now();
-  while (sandboxes_.size() < options_.instances) {
-    const auto left = static_cast<unsigned>(options_.instances - sandboxes_.size());
+  while (sandboxes_.size() < options_.sandboxes) {
+    const auto left = static_cast<unsigned>(options_.sandboxes - sandboxes_.size());
     auto made = daemon_.start_sandboxes("base", std::min(left, sandboxes_a_call));
     if (!made) return std::move(made).error();
     sandboxes_.insert(sandboxes_.end(), made->begin(), made->end());
   }
-  if (options_.instances < 2) return {};
-  const double started = static_cast<double>(options_.instances - 1);
-  start_ms_an_instance_ = std::chrono::duration<double, std::milli>(clock::now() - begin).count() / started;
+  if (options_.sandboxes < 2) return {};
+  const double started = static_cast<double>(options_.sandboxes - 1);
+  start_ms_a_sandbox_ = std::chrono::duration<double, std::milli>(clock::now() - begin).count() / started;
   std::this_thread::sleep_for(settle_time);
   const auto after = own_memory_of(daemon_.pid());
   if (!after) return after.error();
-  kib_an_instance_ = (static_cast<double>(*after) - static_cast<double>(*before)) / static_cast<double>(kib) / started;
+  kib_a_sandbox_ = (static_cast<double>(*after) - static_cast<double>(*before)) / static_cast<double>(kib) / started;
   return {};
 }
 
@@ -112,7 +112,7 @@ result<load_results> fleet_bench::branch_for(std::chrono::milliseconds duration,
   return fleet_load(daemon_, std::move(options), sandboxes_, name).run();
 }
 
-// The three API calls of a plain loop, to one idle instance after the other.
+// The three API calls of a plain loop, to one idle sandbox after the other.
 result<void> fleet_bench::measure_bare() {
   for (unsigned i = 0; i < bare_pauses_a_time; ++i) {
     auto vmm = plain_vmm::connect(daemon_.api_socket(sandboxes_[i % sandboxes_.size()]));
@@ -175,8 +175,8 @@ result<void> fleet_bench::measure_load(report& to) {
 }
 
 result<void> fleet_bench::run(report& to) {
-  std::cerr << "starting " << options_.instances << " instances" << std::endl;
-  COPPICE_TRY(start_instances());
+  std::cerr << "starting " << options_.sandboxes << " sandboxes" << std::endl;
+  COPPICE_TRY(start_sandboxes());
   const auto warm_up = branch_for(options_.warm_up, "warm-up");
   if (!warm_up) return warm_up.error();
   note_failures(*warm_up);
@@ -198,7 +198,7 @@ void fleet_bench::add_load(report& to, const load_results& load) const {
             better::lower,
             {summarize(load.pause_us).p99},
             judged_from(enough_for_p99, load.pause_us.size(), "branches", at_most(pause_target_us))});
-  bare_.add_to(to, "", "bare", "the three API calls of a plain loop, to idle instances, before and after the load");
+  bare_.add_to(to, "", "bare", "the three API calls of a plain loop, to idle sandboxes, before and after the load");
   if (!load.pause_us.empty()) {
     const double ratio = summarize(load.pause_us).median / summarize(bare_.sum).median;
     to.add({"", "median_pause_to_bare", better::lower, {ratio}});
@@ -210,9 +210,9 @@ void fleet_bench::add_load(report& to, const load_results& load) const {
   to.add({"", "asked_late_ms", better::lower, load.late_ms});
   to.add({"", "daemon_idle_cpu_percent", better::lower, {idle_cpu_}, at_most(idle_cpu_target)});
   to.add({"", "daemon_busy_cpu_percent", better::lower, {busy_cpu_}});
-  to.add({"", "daemon_kib_an_instance", better::lower, {kib_an_instance_}, at_most(memory_target_kib)});
+  to.add({"", "daemon_kib_a_sandbox", better::lower, {kib_a_sandbox_}, at_most(memory_target_kib)});
   to.add({"", "daemon_growth_under_load_kib", better::lower, {rss_growth_kib_}});
-  to.add({"", "start_ms_an_instance", better::lower, {start_ms_an_instance_}});
+  to.add({"", "start_ms_a_sandbox", better::lower, {start_ms_a_sandbox_}});
   to.add({"", "images_verified", better::higher_baseline, {static_cast<double>(load.verified)}});
   to.add({"", "bad_pages", better::lower, {bad_pages_}, never()});
 }

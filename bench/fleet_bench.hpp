@@ -13,7 +13,7 @@
 namespace coppice::bench {
 
 struct fleet_options {
-  unsigned instances = 200;
+  unsigned sandboxes = 200;
   std::uint64_t memory_bytes = 0;
   double rate = 20;  // branches asked a second
   std::chrono::milliseconds duration{60'000};
@@ -27,8 +27,8 @@ struct fleet_options {
   copy_limits limits;
 };
 
-// The instances come from one base and write a page, rest, write a page. They are branched in turn, at the rate whether
-// or not the branches before are ready; a snapshot is deleted as soon as it is ready. Before and after, idle instances
+// The sandboxes come from one base and write a page, rest, write a page. They are branched in turn, at the rate whether
+// or not the branches before are ready; a snapshot is deleted as soon as it is ready. Before and after, idle sandboxes
 // are paused and resumed by bare API calls, and all are watched while nothing happens. Sets environment["vmm"]. Errors:
 // of the daemon, but those of branches are counted.
 result<void> run_fleet_bench(const fleet_options& options, report& to, nlohmann::json& environment);

@@ -159,7 +159,7 @@ enum class event_kind {
 // "sandbox.created"
 std::string_view to_string(event_kind kind) noexcept;
 
-// A change of an instance or a branch.
+// A change of a sandbox or a branch.
 struct plane_event {
   event_kind kind = event_kind::sandbox_created;
   std::string sandbox;          // its id; empty if none is concerned

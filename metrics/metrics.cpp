@@ -270,12 +270,12 @@ void metrics::set_fault_service(std::span<const double> bounds, std::span<const 
   registry_->fault_service = {{bounds.begin(), bounds.end()}, {counts.begin(), counts.end()}, sum};
 }
 
-void metrics::instances(std::string_view state, std::uint64_t count) {
-  registry_->gauge(metric_id::instances, {state}).Set(static_cast<double>(count));
+void metrics::sandboxes(std::string_view state, std::uint64_t count) {
+  registry_->gauge(metric_id::sandboxes, {state}).Set(static_cast<double>(count));
 }
 
-void metrics::instance_exited(std::string_view reason) {
-  registry_->counter(metric_id::instance_exits, {reason}).Increment();
+void metrics::sandbox_exited(std::string_view reason) {
+  registry_->counter(metric_id::sandbox_exits, {reason}).Increment();
 }
 
 void metrics::add_sandbox(std::string_view sandbox) {

@@ -49,9 +49,9 @@ class metrics {
   // cumulative; `sum` in seconds. Replaces what was set before. REQUIRES: counts.size() == bounds.size() + 1
   void set_fault_service(std::span<const double> bounds, std::span<const std::uint64_t> counts, double sum);
 
-  // Instances and their guests.
-  void instances(std::string_view state, std::uint64_t count);
-  void instance_exited(std::string_view reason);
+  // Sandboxes and their guests.
+  void sandboxes(std::string_view state, std::uint64_t count);
+  void sandbox_exited(std::string_view reason);
 
   // What has a sandbox as label is reported from its addition to its removal, and ignored before and after.
   void add_sandbox(std::string_view sandbox);

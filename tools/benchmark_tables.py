@@ -185,8 +185,8 @@ def fleet(summary: Summary) -> str:
             ("ready, ms", lambda of: scaled(of["ready_ms"], 1, 0)),
             ("daemon's CPU, idle and busy, % of a core", lambda of: f"{plain(of['daemon_idle_cpu_percent'])}, "
                                                                     f"{plain(of['daemon_busy_cpu_percent'])}"),
-            ("daemon's memory, KiB a VM", lambda of: plain(of["daemon_kib_an_instance"])),
-            ("start of a VM, ms", lambda of: plain(of["start_ms_an_instance"]))]
+            ("daemon's memory, KiB a VM", lambda of: plain(of["daemon_kib_a_sandbox"])),
+            ("start of a VM, ms", lambda of: plain(of["start_ms_a_sandbox"]))]
     return columns_of(runs, rows) + "\n" + verdict(runs) + "\n" + commands(runs)
 
 
@@ -253,7 +253,7 @@ def measured_runs(summary: Summary) -> str:
         of, given = run.cells[""], run.data["settings"]
         if given["verify-each"] != "1":
             continue
-        rows.append([f"{given['instances']} VMs of {given['memory'][:-1]} MiB, {given['rate']} branches a second for "
+        rows.append([f"{given['sandboxes']} VMs of {given['memory'][:-1]} MiB, {given['rate']} branches a second for "
                      f"{given['duration'][:-1]} s",
                      f"{plain(of['branches_done'])} of {plain(of['branches_asked'])} ready and verified, "
                      f"{plain(of['bad_pages'])} bad pages; pause 99 % within {number(of['pause_us'].p99 / 1000, 1)} ms",

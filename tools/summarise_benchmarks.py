@@ -26,11 +26,11 @@ DEFAULTS = {
     "copy": {"memory": "1G", "rounds": "10"},
     "fault": {"memory": "64M", "writers": "4", "rounds": "5"},
     "actors": {"memory": "256M", "branches": "50"},
-    "fleet": {"instances": "200", "memory": "16M", "rate": "20", "duration": "60s", "rest": "100ms", "warm-up": "2s",
+    "fleet": {"sandboxes": "200", "memory": "16M", "rate": "20", "duration": "60s", "rest": "100ms", "warm-up": "2s",
               "idle": "10s", "verify-each": "20", "askers": "16"},
     "soak": {"branches": "1000", "overlap": "4"},
 }
-ORDER = ["memory", "working-set", "pattern", "mode", "instances", "rate", "duration", "branches"]  # others after these
+ORDER = ["memory", "working-set", "pattern", "mode", "sandboxes", "rate", "duration", "branches"]  # others after these
 
 
 def rounded(value: float) -> float:

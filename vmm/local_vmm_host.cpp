@@ -102,7 +102,7 @@ class local_vmm final : public running_vmm {
 };
 
 // Firecracker accepts letters, digits and '-' only, up to 64 (src/utils/validators.rs).
-std::string to_instance_id(std::string id) {
+std::string to_sandbox_id(std::string id) {
   std::replace_if(
       id.begin(), id.end(), [](unsigned char c) { return std::isalnum(c) == 0 && c != '-'; }, '-');
   return id.empty() ? "vm" : id.substr(0, 64);
@@ -127,7 +127,7 @@ class local_vmm_host final : public vmm_host {
   result<std::unique_ptr<running_vmm>> start(const start_vmm_request& request, exit_callback on_exit) override {
     COPPICE_TRY(check_socket_path(request.api_socket));
     ::unlink(request.api_socket.c_str());  // Firecracker refuses to start where a file is
-    const auto id = to_instance_id(request.id);
+    const auto id = to_sandbox_id(request.id);
     process_spec spec{options_.binary, options_.extra_args, request.log_file};
     spec.network_namespace = request.network_namespace;
     spec.stdin_fd = request.memory_fd;

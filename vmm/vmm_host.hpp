@@ -32,7 +32,7 @@ struct write_grant {
   std::shared_ptr<const void> hold;
 };
 
-// One running VMM process. Owned by its instance actor; thread-safe. The destructor kills and reaps the process.
+// One running VMM process. Owned by its sandbox actor; thread-safe. The destructor kills and reaps the process.
 class running_vmm {
  public:
   virtual ~running_vmm() = default;

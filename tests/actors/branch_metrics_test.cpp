@@ -51,7 +51,7 @@ TEST_F(branch_metrics, a_stuck_sandbox_is_named_until_it_runs_and_its_whole_paus
   with.branch(parent, "b1");
   with.pass(milliseconds(1200));
   EXPECT_THAT(text(), HasSubstr(of_parent("coppice_sandbox_stuck") + " 1\n"));
-  EXPECT_THAT(text(), HasSubstr("coppice_instances{state=\"stuck\"} 1\n"));
+  EXPECT_THAT(text(), HasSubstr("coppice_sandboxes{state=\"stuck\"} 1\n"));
   EXPECT_THAT(text(), HasSubstr("coppice_branch_pause_seconds_count{mode=\"live\"} 0\n"));
   with.what->orders.clear();
   with.pass(milliseconds(1500));
@@ -74,7 +74,7 @@ TEST_F(branch_metrics, a_deleted_sandbox_cancels_its_branch_and_takes_its_series
   with.pass(milliseconds(100));
   EXPECT_THAT(text(), HasSubstr("coppice_branches_total{mode=\"live\",outcome=\"cancelled\"} 1\n"));
   EXPECT_THAT(text(), HasSubstr("coppice_branches_in_flight 0\n"));
-  EXPECT_THAT(text(), HasSubstr("coppice_instance_exits_total{reason=\"stopped\"} 1\n"));
+  EXPECT_THAT(text(), HasSubstr("coppice_sandbox_exits_total{reason=\"stopped\"} 1\n"));
   EXPECT_THAT(text(), Not(HasSubstr(parent)));
 }
 
@@ -105,7 +105,7 @@ TEST(catalogued_labels, states_are_those_of_a_sandbox) {
        {sandbox_state::starting, sandbox_state::running, sandbox_state::branching, sandbox_state::stuck}) {
     states.push_back(to_string(state));
   }
-  EXPECT_EQ(values_of(metric_id::instances, "state"), states);
+  EXPECT_EQ(values_of(metric_id::sandboxes, "state"), states);
 }
 
 TEST(catalogued_labels, reasons_are_the_codes_of_errors) {

@@ -72,7 +72,7 @@ class coppice_bench : public ::testing::Test {
       EXPECT_EQ(figure.at("worst"), 0.0) << figure;
     }
   }
-  const json* find(const std::string& name) const {
+  const nlohmann::json* find(const std::string& name) const {
     for (const nlohmann::json& figure : report_.at("figures")) {
       if (figure.at("name") == name && figure.at("count") > 0) return &figure;
     }
@@ -173,11 +173,11 @@ TEST_F(coppice_bench, actors_measures_the_control_plane_beside_a_plain_loop) {
 TEST_F(coppice_bench, fleet_measures_many_vms_beside_bare_calls_and_idle_windows) {
   if (!has_kvm()) GTEST_SKIP() << "no /dev/kvm";
   ASSERT_NO_FATAL_FAILURE(
-      measure("fleet --instances 3 --memory 16M --rate 5 --duration 1s --warm-up 200ms --idle 200ms --verify-each 1"));
-  expect_settings({"askers", "bounce-memory", "branch-copy-rate", "copy-rate", "duration", "idle", "instances",
+      measure("fleet --sandboxes 3 --memory 16M --rate 5 --duration 1s --warm-up 200ms --idle 200ms --verify-each 1"));
+  expect_settings({"askers", "bounce-memory", "branch-copy-rate", "copy-rate", "duration", "idle", "sandboxes",
                    "memory", "rate", "rest", "root", "verify-each", "vmm", "warm-up"});
   expect_figures({"branches_done", "branches_failed", "pause_us", "p99_pause_us", "bare_sum_us", "median_pause_to_bare",
-                  "stall_us", "idle_stall_us", "daemon_idle_cpu_percent", "daemon_kib_an_instance"});
+                  "stall_us", "idle_stall_us", "daemon_idle_cpu_percent", "daemon_kib_an_sandbox"});
   EXPECT_EQ(find("images_verified")->at("median"), find("branches_done")->at("median"));
   expect_no_bad_pages();
 }

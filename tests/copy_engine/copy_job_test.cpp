@@ -10,7 +10,7 @@ using std::chrono::milliseconds;
 
 constexpr std::size_t blocks = 256;
 
-class copy_job_test : public testing::Test {
+class copy_job_test : public ::testing::Test {
  protected:
   copy_job_test() {
     auto memory = guest_memory::create("copy_job_test", blocks * block_pages * page_size);

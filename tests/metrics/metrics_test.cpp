@@ -59,8 +59,8 @@ void report_all(metrics& all) {
   all.set_written_bytes_total(4096);
   all.set_bounce_bytes(8192);
   all.set_fault_service(std::array{10e-6, 50e-6}, std::array<std::uint64_t, 3>{4, 2, 1}, 0.0002);
-  all.instances("running", 3);
-  all.instance_exited("died");
+  all.sandboxes("running", 3);
+  all.sandbox_exited("died");
   all.guest_longest_stall("sb-1", 1500us);
   all.sandbox_stuck("sb-1", true);
   all.queue_length("starts", 5);
@@ -179,8 +179,8 @@ TEST(metrics, values_arrive_under_their_labels) {
         "coppice_deferred_faults_total 1\n",
         "coppice_saved_ahead_pages_total 5\n",
         "coppice_bounce_bytes 8192\n",
-        "coppice_instances{state=\"running\"} 3\n",
-        "coppice_instance_exits_total{reason=\"died\"} 1\n",
+        "coppice_sandboxes{state=\"running\"} 3\n",
+        "coppice_sandbox_exits_total{reason=\"died\"} 1\n",
         "coppice_written_bytes_total 4096\n",
         "coppice_guest_longest_stall_seconds{sandbox=\"sb-1\"} 0.0015\n",
         "coppice_sandbox_stuck{sandbox=\"sb-1\"} 1\n",
@@ -243,7 +243,7 @@ TEST(metrics, what_can_be_counted_starts_at_zero) {
                            "coppice_branch_failures_total{reason=\"no_space\"} 0\n",
                            "coppice_branch_deadline_misses_total{step=\"resume\"} 0\n",
                            "coppice_branch_pause_seconds_count{mode=\"diff\"} 0\n",
-                           "coppice_instance_exits_total{reason=\"died\"} 0\n", "coppice_deferred_faults_total 0\n"}) {
+                           "coppice_sandbox_exits_total{reason=\"died\"} 0\n", "coppice_deferred_faults_total 0\n"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
   EXPECT_THAT(text, Not(HasSubstr("sandbox=")));

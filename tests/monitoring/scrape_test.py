@@ -67,7 +67,7 @@ class Scrape(unittest.TestCase):
         prometheus, state = self.scraped_with(READER, "authorization", "scheme", "tls_config")
         self.assertEqual((state["health"], state["lastError"]), ("up", ""))
         self.assertEqual(state["labels"]["job"], "coppice")
-        self.assertEqual(prometheus.query("sum(coppice_instances)"), [({}, 0.0)])
+        self.assertEqual(prometheus.query("sum(coppice_sandboxes)"), [({}, 0.0)])
 
     def test_a_token_that_is_none_is_a_401(self):
         _, state = self.scraped_with("stranger-0123456789abcdef", "authorization", "scheme", "tls_config")

@@ -1,4 +1,4 @@
-#include "actors/instance.hpp"
+#include "actors/sandbox_actor.hpp"
 
 #include <algorithm>
 
@@ -19,17 +19,17 @@ void pass_on(const result<api_reply>& answer, caf::typed_response_promise<finish
 }
 }  // namespace
 
-instance::instance(caf::actor_config& config, services_ptr with, instance_spec spec)
-    : instance_handle::base(config),
+sandbox_actor::sandbox_actor(caf::actor_config& config, services_ptr with, sandbox_spec spec)
+    : sandbox_handle::base(config),
       with_(std::move(with)),
       spec_(std::move(spec)),
       folder_{with_->run_dir / spec_.id},
       live_(std::holds_alternative<restore_spec>(spec_.from) && with_->vmm.capabilities().live()) {}
 
-instance::behavior_type instance::make_behavior() {
+sandbox_actor::behavior_type sandbox_actor::make_behavior() {
   return {
       [](const continuation& next) { next.what->run(); },
-      [this](const start_instance&) { return start(); },
+      [this](const start_sandbox&) { return start(); },
       [this](const struct take_turn& ask) { return take_turn(ask); },
       [this](const struct give_back& ask) { give_back(ask.branch, true); },
       [this](const give_back_pause& ask) { give_back(ask.branch, false); },
@@ -42,7 +42,7 @@ instance::behavior_type instance::make_behavior() {
         diff_base_ = ask.base;
         no_base_.clear();
       },
-      [this](const stop_instance&) { return stop(); },
+      [this](const stop_sandbox&) { return stop(); },
       [this](const get_memory&) -> caf::result<guest_ram> {
         if (memory_) return guest_ram{memory_};
         return to_caf({errc::unsupported, 0, "the memory of " + spec_.id + " is not shared with the daemon"});
@@ -57,12 +57,12 @@ instance::behavior_type instance::make_behavior() {
 }
 
 // Whatever the reason: the VMM and what belongs to it are gone soon after, and nobody here waits for that.
-void instance::on_exit() {
-  state_ = instance_state::gone;
+void sandbox_actor::on_exit() {
+  state_ = run_state::gone;
   spec_.from = boot_spec{};  // unpins the snapshot it came from: whoever hears of the end may delete it
   auto doomed = std::make_shared<prepared>(
       prepared{.vmm = std::move(vmm_), .memory = std::move(memory_), .network = std::move(network_)});
-  with_->pool->post([doomed, guard = std::move(protected_), path = folder_.path]() mutable {
+  with_->disk_pool->post([doomed, guard = std::move(protected_), path = folder_.path]() mutable {
     guard.reset();
     doomed->vmm.reset();
     doomed->memory.reset();
@@ -76,8 +76,8 @@ void instance::on_exit() {
   resuming_ = {};
 }
 
-caf::result<turn_grant> instance::take_turn(const struct take_turn& ask) {
-  if (state_ == instance_state::starting || state_ == instance_state::gone) return illegal("branch");
+caf::result<turn_grant> sandbox_actor::take_turn(const struct take_turn& ask) {
+  if (state_ == run_state::starting || state_ == run_state::gone) return illegal("branch");
   auto promise = make_response_promise<turn_grant>();
   const auto grant = [this, promise]() mutable { promise.deliver(turn_grant{diff_base_, no_base_}); };
   if (ask.bitmap)
@@ -87,40 +87,40 @@ caf::result<turn_grant> instance::take_turn(const struct take_turn& ask) {
   return promise;
 }
 
-void instance::give_back(std::uint64_t branch, bool bitmap_too) {
+void sandbox_actor::give_back(std::uint64_t branch, bool bitmap_too) {
   if (bitmap_too) bitmap_turn_.give_back(branch);
-  if (pause_turn_.holder() != branch || state_ == instance_state::running) {
+  if (pause_turn_.holder() != branch || state_ == run_state::running) {
     pause_turn_.give_back(branch);
     return;
   }
   pause_turn_due_ = branch;
-  if (state_ == instance_state::paused || state_ == instance_state::pausing) {
+  if (state_ == run_state::paused || state_ == run_state::pausing) {
     if (!resuming_.pending()) retry_resume();
   }
 }
 
-caf::result<memory_session> instance::begin_copy() {
+caf::result<memory_session> sandbox_actor::begin_copy() {
   if (!live_) {
     const auto missing = with_->vmm.capabilities().missing_for_live();
     return to_caf(
         {errc::unsupported, 0, "no live branch with this VMM: it lacks " + missing + "; use mode full or diff"});
   }
-  if (!is_legal(state_, instance_command::begin_copy)) return illegal("begin a copy");
+  if (!is_legal(state_, run_command::begin_copy)) return illegal("begin a copy");
   auto session = protected_->begin();
   if (!session) return to_caf(session.error());
-  return memory_session{share_offloaded(with_->slow_pool, std::move(*session))};
+  return memory_session{share_offloaded(with_->image_pool, std::move(*session))};
 }
 
-caf::result<finished> instance::probe(const probe_vm& ask) {
+caf::result<finished> sandbox_actor::probe(const probe_vm& ask) {
   auto promise = make_response_promise<finished>();
   call(api_requests::describe(), ask.deadline,
        [promise](const result<api_reply>& answer) mutable { pass_on(answer, promise); });
   return promise;
 }
 
-caf::result<finished> instance::pause(const pause_vm& ask) {
-  if (!is_legal(state_, instance_command::pause)) return illegal("pause");
-  state_ = instance_state::pausing;
+caf::result<finished> sandbox_actor::pause(const pause_vm& ask) {
+  if (!is_legal(state_, run_command::pause)) return illegal("pause");
+  state_ = run_state::pausing;
   oldest_attempt_ = ++resume_attempt_;
   held_ = held_pause{ask.mode, clock().now()};
   auto promise = make_response_promise<finished>();
@@ -129,14 +129,14 @@ caf::result<finished> instance::pause(const pause_vm& ask) {
       promise.deliver(to_caf(answer.error()));
       return;
     }
-    if (state_ == instance_state::pausing && !resuming_.pending()) state_ = instance_state::paused;
+    if (state_ == run_state::pausing && !resuming_.pending()) state_ = run_state::paused;
     promise.deliver(finished{});
   });
   return promise;
 }
 
-caf::result<finished> instance::snapshot(const snapshot_vm& ask) {
-  if (!is_legal(state_, instance_command::snapshot)) return illegal("snapshot");
+caf::result<finished> sandbox_actor::snapshot(const snapshot_vm& ask) {
+  if (!is_legal(state_, run_command::snapshot)) return illegal("snapshot");
   const auto vmstate = vmm_->let_write(ask.vmstate);
   if (!vmstate) return to_caf(vmstate.error());
   auto request = api_requests::snapshot_vmstate_only(vmstate->path);
@@ -157,11 +157,10 @@ caf::result<finished> instance::snapshot(const snapshot_vm& ask) {
   return promise;
 }
 
-caf::result<finished> instance::resume(const resume_vm& ask) {
-  if (!is_legal(state_, instance_command::resume)) return illegal("resume");
-  if (state_ == instance_state::running) return finished{};
-  if (state_ == instance_state::stuck)
-    return to_caf({errc::conflict, 0, spec_.id + " is stuck: its resume is retried"});
+caf::result<finished> sandbox_actor::resume(const resume_vm& ask) {
+  if (!is_legal(state_, run_command::resume)) return illegal("resume");
+  if (state_ == run_state::running) return finished{};
+  if (state_ == run_state::stuck) return to_caf({errc::conflict, 0, spec_.id + " is stuck: its resume is retried"});
   if (resuming_.pending()) return to_caf({errc::conflict, 0, spec_.id + " is being resumed already"});
   resuming_ = make_response_promise<finished>();
   auto promise = resuming_;
@@ -169,7 +168,7 @@ caf::result<finished> instance::resume(const resume_vm& ask) {
   return promise;
 }
 
-void instance::send_resume(std::chrono::milliseconds deadline) {
+void sandbox_actor::send_resume(std::chrono::milliseconds deadline) {
   const auto attempt = ++resume_attempt_;
   call(api_requests::resume(), deadline, [this, attempt](result<api_reply> answer) {
     when_resumed(attempt, answer ? result<void>{} : result<void>{answer.error()});
@@ -180,16 +179,16 @@ void instance::send_resume(std::chrono::milliseconds deadline) {
   });
 }
 
-void instance::when_resumed(std::uint64_t attempt, result<void> outcome) {
-  if (state_ == instance_state::gone || state_ == instance_state::running || attempt < oldest_attempt_) return;
+void sandbox_actor::when_resumed(std::uint64_t attempt, result<void> outcome) {
+  if (state_ == run_state::gone || state_ == run_state::running || attempt < oldest_attempt_) return;
   if (outcome) return running_again();  // an older attempt's late success is a success
   if (attempt != resume_attempt_) return;
   ++resume_attempt_;  // its timer and its late failure are stale
-  if (state_ != instance_state::stuck) {
-    state_ = instance_state::stuck;
+  if (state_ != run_state::stuck) {
+    state_ = run_state::stuck;
     backoff_ = first_backoff;
     spdlog::error("ALARM {} is stuck: resume failed ({}); retrying until it runs", spec_.id, outcome.error().message());
-    send(spec_.fleet, instance_stuck{spec_.id, true});
+    send(spec_.fleet, sandbox_stuck{spec_.id, true});
   }
   if (resuming_.pending()) resuming_.deliver(to_caf(outcome.error()));
   after(backoff_, [this, attempt = resume_attempt_] {
@@ -198,16 +197,16 @@ void instance::when_resumed(std::uint64_t attempt, result<void> outcome) {
   backoff_ = std::min(backoff_ * 2, last_backoff);
 }
 
-void instance::retry_resume() {
-  if (state_ == instance_state::gone || state_ == instance_state::running) return;
+void sandbox_actor::retry_resume() {
+  if (state_ == run_state::gone || state_ == run_state::running) return;
   if (backoff_ < first_backoff) backoff_ = first_backoff;
   send_resume(with_->deadlines.of(branch_step::resume));
 }
 
-void instance::running_again() {
+void sandbox_actor::running_again() {
   ++resume_attempt_;
-  const bool was_stuck = state_ == instance_state::stuck;
-  state_ = instance_state::running;
+  const bool was_stuck = state_ == run_state::stuck;
+  state_ = run_state::running;
   backoff_ = {};
   if (const auto held = std::exchange(held_, std::nullopt)) {
     const std::chrono::duration<double> paused = clock().now() - held->since;
@@ -215,59 +214,59 @@ void instance::running_again() {
   }
   if (was_stuck) {
     spdlog::warn("{} runs again", spec_.id);
-    send(spec_.fleet, instance_stuck{spec_.id, false});
+    send(spec_.fleet, sandbox_stuck{spec_.id, false});
   }
   if (resuming_.pending()) resuming_.deliver(finished{});
   if (pause_turn_due_) pause_turn_.give_back(*std::exchange(pause_turn_due_, std::nullopt));
 }
 
-caf::result<finished> instance::stop() {
+caf::result<finished> sandbox_actor::stop() {
   stopping_ = true;
   auto promise = make_response_promise<finished>();
   stops_.push_back(promise);
   if (vmm_)
     vmm_->kill();  // when_exited() answers
-  else if (state_ != instance_state::starting || !starting_.pending())
+  else if (state_ != run_state::starting || !starting_.pending())
     quit();
   return promise;
 }
 
-void instance::when_exited(const exit_status& status) {
-  if (state_ == instance_state::gone) return;
-  const bool was_starting = state_ == instance_state::starting && starting_.pending();
+void sandbox_actor::when_exited(const exit_status& status) {
+  if (state_ == run_state::gone) return;
+  const bool was_starting = state_ == run_state::starting && starting_.pending();
   if (was_starting && !stopping_) return start_failed({errc::io, 0, "the VMM ended: " + status.describe()});
-  state_ = instance_state::gone;
+  state_ = run_state::gone;
   if (was_starting) starting_.deliver(to_caf({errc::cancelled, 0, "stopped while starting"}));
   const auto how = stopping_ ? "stopped" : status.describe();
   if (!stopping_) {
     const auto failure = to_caf({errc::unavailable, 0, "the VMM of " + spec_.id + " ended (" + how + ")"});
     if (resuming_.pending()) resuming_.deliver(failure);
-    with_->pool->post([id = spec_.id, how, log = folder_.log_file()] {
+    with_->disk_pool->post([id = spec_.id, how, log = folder_.log_file()] {
       const auto tail = log_tail(log);
       spdlog::warn("the VMM of {} ended ({}){}{}", id, how, tail.empty() ? "" : "; its last words: ", tail);
     });
-    send(spec_.fleet, instance_down{spec_.id, how});
+    send(spec_.fleet, sandbox_down{spec_.id, how});
     return quit(failure);
   }
-  send(spec_.fleet, instance_down{spec_.id, how});
+  send(spec_.fleet, sandbox_down{spec_.id, how});
   quit();
 }
 
-caf::error instance::illegal(std::string_view command) const {
+caf::error sandbox_actor::illegal(std::string_view command) const {
   return to_caf({errc::conflict, 0,
                  spec_.id + " is " + std::string(row_of(state_).name) + ": can't " + std::string(command) + " now"});
 }
 
-void instance::call(api_request request, std::chrono::milliseconds deadline,
-                    std::function<void(result<api_reply>)> then) {
+void sandbox_actor::call(api_request request, std::chrono::milliseconds deadline,
+                         std::function<void(result<api_reply>)> then) {
   vmm_->api().call(std::move(request), deadline,
-                   [self = instance_handle(this), then = std::move(then)](result<api_reply> answer) mutable {
+                   [self = sandbox_handle(this), then = std::move(then)](result<api_reply> answer) mutable {
                      run_in(self, [then, answer = std::move(answer)]() mutable { then(std::move(answer)); });
                    });
 }
 
-void instance::after(std::chrono::milliseconds delay, std::function<void()> body) {
-  run_in_after(instance_handle(this), delay, std::move(body));
+void sandbox_actor::after(std::chrono::milliseconds delay, std::function<void()> body) {
+  run_in_after(sandbox_handle(this), delay, std::move(body));
 }
 
 }  // namespace coppice

@@ -1,8 +1,8 @@
-// The start of an instance, one function a stage.
+// The start of a sandbox, one function a stage.
 #include <fcntl.h>
 
 #include "actors/error_bridge.hpp"
-#include "actors/instance.hpp"
+#include "actors/sandbox_actor.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "vmm/api_requests.hpp"
@@ -29,7 +29,7 @@ result<std::shared_ptr<guest_memory>> load_ram(const std::string& id, const snap
   return std::make_shared<guest_memory>(std::move(*memory));
 }
 
-std::vector<std::filesystem::path> files_to_read(const instance_spec& spec, bool live) {
+std::vector<std::filesystem::path> files_to_read(const sandbox_spec& spec, bool live) {
   if (const auto* boot = std::get_if<boot_spec>(&spec.from)) {
     std::vector<std::filesystem::path> files{boot->request.kernel};
     if (boot->request.rootfs) files.push_back(boot->request.rootfs->path);
@@ -48,11 +48,11 @@ std::string boot_args(const create_snapshot_request& ask) {
 }
 }  // namespace
 
-caf::typed_response_promise<instance_started> instance::start() {
-  starting_ = make_response_promise<instance_started>();
+caf::typed_response_promise<sandbox_started> sandbox_actor::start() {
+  starting_ = make_response_promise<sandbox_started>();
   offload(
-      *with_->slow_pool,
-      [with = with_, spec = spec_, live = live_, self = instance_handle(this), this] {
+      *with_->image_pool,
+      [with = with_, spec = spec_, live = live_, self = sandbox_handle(this), this] {
         return prepare(*with, spec, live, self, this);
       },
       [this](result<prepared> ready) { when_prepared(std::move(ready)); });
@@ -60,8 +60,8 @@ caf::typed_response_promise<instance_started> instance::start() {
 }
 
 // In the pool: folder, RAM, network and process.
-result<instance::prepared> instance::prepare(const services& with, const instance_spec& spec, bool live,
-                                             instance_handle self, instance* owner) {
+result<sandbox_actor::prepared> sandbox_actor::prepare(const services& with, const sandbox_spec& spec, bool live,
+                                                       sandbox_handle self, sandbox_actor* owner) {
   const run_folder folder{with.run_dir / spec.id};
   std::error_code failure;
   std::filesystem::create_directories(folder.sockets(), failure);
@@ -91,12 +91,12 @@ result<instance::prepared> instance::prepare(const services& with, const instanc
     run_in(self, [owner, status] { owner->when_exited(status); });  // it runs in the owner, so the owner lives
   });
   if (!vmm) return std::move(vmm).error();
-  ready.vmm = share_offloaded(with.pool, std::move(*vmm));
+  ready.vmm = share_offloaded(with.disk_pool, std::move(*vmm));
   ready.group = std::move(group);
   return ready;
 }
 
-void instance::when_prepared(result<prepared> ready) {
+void sandbox_actor::when_prepared(result<prepared> ready) {
   if (!ready) return start_failed(std::move(ready).error());
   vmm_ = std::move(ready->vmm);
   memory_ = std::move(ready->memory);
@@ -107,27 +107,27 @@ void instance::when_prepared(result<prepared> ready) {
   wait_for_api();
 }
 
-void instance::wait_for_api() {
+void sandbox_actor::wait_for_api() {
   call(api_requests::describe(), call_deadline, [this](result<api_reply> answer) {
-    if (state_ == instance_state::gone || stopping_) return;
+    if (state_ == run_state::gone || stopping_) return;
     if (answer) return std::holds_alternative<restore_spec>(spec_.from) ? load_snapshot() : boot();
     if (answer.error().code != errc::unavailable) return start_failed(answer.error());
     if (clock().now() >= api_deadline_)
       return start_failed({errc::deadline_exceeded, 0, "the VMM's API never answered"});
     after(api_poll, [this] {
-      if (state_ == instance_state::starting && !stopping_) wait_for_api();
+      if (state_ == run_state::starting && !stopping_) wait_for_api();
     });
   });
 }
 
-void instance::load_snapshot() {
+void sandbox_actor::load_snapshot() {
   const auto& from = *std::get<restore_spec>(spec_.from).snapshot;
   // The memfd is the VMM's stdin. By the daemon's /proc/PID/fd it could not open it where the daemon has a capability
   // that it lacks (ptrace(2), access mode checking).
   const auto memory = live_ ? std::filesystem::path(vmm_memory_path) : from.memory_path();
   call(api_requests::load_snapshot(from.vmstate_path(), memory, live_, true, false), load_deadline,
        [this](result<api_reply> answer) {
-         if (state_ == instance_state::gone || stopping_) return;
+         if (state_ == run_state::gone || stopping_) return;
          if (!answer) return start_failed(answer.error());
          diff_base_ = std::make_shared<const snapshot_record>(*std::get<restore_spec>(spec_.from).snapshot);
          if (live_)
@@ -137,7 +137,7 @@ void instance::load_snapshot() {
        });
 }
 
-void instance::boot() {
+void sandbox_actor::boot() {
   const auto& ask = std::get<boot_spec>(spec_.from).request;
   boot_requests_.push_back(api_requests::machine_config(ask.vcpus, ask.memory_bytes / mib, false));
   boot_requests_.push_back(api_requests::boot_source(ask.kernel, boot_args(ask)));
@@ -150,75 +150,76 @@ void instance::boot() {
   send_all(std::exchange(boot_requests_, {}));
 }
 
-// One after the other; then the instance has started.
-void instance::send_all(std::vector<api_request> requests) {
+// One after the other; then the sandbox has started.
+void sandbox_actor::send_all(std::vector<api_request> requests) {
   if (requests.empty()) return started();
   auto first = std::move(requests.front());
   requests.erase(requests.begin());
   call(std::move(first), load_deadline, [this, rest = std::move(requests)](result<api_reply> answer) {
-    if (state_ == instance_state::gone || stopping_) return;
+    if (state_ == run_state::gone || stopping_) return;
     if (!answer) return start_failed(answer.error());
     send_all(rest);
   });
 }
 
-void instance::listen_for_uffd() {
-  auto listen = [with = with_, socket = folder_.uffd_socket(), self = instance_handle(this), this] {
+void sandbox_actor::listen_for_uffd() {
+  auto listen = [with = with_, socket = folder_.uffd_socket(), self = sandbox_handle(this), this] {
     with->vmm.receive_uffd(socket, call_deadline, [self, this](result<uffd_handover> handover) {
       run_in(self, [this, handover = std::move(handover)]() mutable { when_handed_over(std::move(handover)); });
     });
     return finished{};
   };
-  offload(*with_->pool, std::move(listen), [this](finished) { ask_for_uffd(); });
+  offload(*with_->disk_pool, std::move(listen), [this](finished) { ask_for_uffd(); });
 }
 
-void instance::ask_for_uffd() {
-  if (state_ == instance_state::gone || stopping_) return;
+void sandbox_actor::ask_for_uffd() {
+  if (state_ == run_state::gone || stopping_) return;
   call(api_requests::uffd_wp(folder_.uffd_socket()), call_deadline, [this](result<api_reply> answer) {
-    if (state_ == instance_state::gone || stopping_ || answer) return;  // a success: when_handed_over() goes on
+    if (state_ == run_state::gone || stopping_ || answer) return;  // a success: when_handed_over() goes on
     start_failed(answer.error());
   });
 }
 
-void instance::when_handed_over(result<uffd_handover> handover) {
-  if (state_ == instance_state::gone || stopping_) return;
+void sandbox_actor::when_handed_over(result<uffd_handover> handover) {
+  if (state_ == run_state::gone || stopping_) return;
   if (!handover) return start_failed(std::move(handover).error());
   // Waits for the fault thread.
   auto given = std::make_shared<uffd_handover>(std::move(*handover));
   offload(
-      *with_->pool, [with = with_, given, memory = memory_] { return with->engine.attach(std::move(*given), memory); },
+      *with_->disk_pool,
+      [with = with_, given, memory = memory_] { return with->engine.attach(std::move(*given), memory); },
       [this](result<std::unique_ptr<protected_memory>> attached) { when_attached(std::move(attached)); });
 }
 
-void instance::when_attached(result<std::unique_ptr<protected_memory>> attached) {
-  if (state_ == instance_state::gone || stopping_) return;
+void sandbox_actor::when_attached(result<std::unique_ptr<protected_memory>> attached) {
+  if (state_ == run_state::gone || stopping_) return;
   if (!attached) return start_failed(std::move(attached).error());
-  protected_ = share_offloaded(with_->pool, std::move(*attached));
+  protected_ = share_offloaded(with_->disk_pool, std::move(*attached));
   resume_first();
 }
 
-void instance::resume_first() {
+void sandbox_actor::resume_first() {
   if (const auto locked = vmm_->lock_sockets(); !locked) return start_failed(locked.error());
   call(api_requests::resume(), call_deadline, [this](result<api_reply> answer) {
-    if (state_ == instance_state::gone || stopping_) return;
+    if (state_ == run_state::gone || stopping_) return;
     if (!answer) return start_failed(answer.error());
     started();
   });
 }
 
-void instance::started() {
-  state_ = instance_state::running;
+void sandbox_actor::started() {
+  state_ = run_state::running;
   const auto pid = vmm_->pid();
   std::optional<std::string> netns;
   if (network_) netns = "/proc/" + std::to_string(pid) + "/ns/net";
-  if (starting_.pending()) starting_.deliver(instance_started{pid, live_ ? "shared" : "file", netns});
+  if (starting_.pending()) starting_.deliver(sandbox_started{pid, live_ ? "shared" : "file", netns});
 }
 
-void instance::start_failed(error failure) {
-  if (state_ == instance_state::gone) return;
-  state_ = instance_state::gone;
+void sandbox_actor::start_failed(error failure) {
+  if (state_ == run_state::gone) return;
+  state_ = run_state::gone;
   offload(
-      *with_->pool,
+      *with_->disk_pool,
       [id = spec_.id, failure = std::move(failure), group = group_.lock(), log = folder_.log_file()]() mutable {
         if (group && group->has_killed())
           failure = {errc::conflict, 0, "the memory limit is too low: its VMM went over it"};

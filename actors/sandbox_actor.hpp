@@ -6,9 +6,9 @@
 #include <optional>
 #include <variant>
 
-#include "actors/instance_states.hpp"
 #include "actors/messages.hpp"
 #include "actors/run_folder.hpp"
+#include "actors/run_states.hpp"
 #include "actors/services.hpp"
 #include "actors/turn_queue.hpp"
 
@@ -20,22 +20,22 @@ struct restore_spec {
 struct boot_spec {
   create_snapshot_request request;
 };
-struct instance_spec {
+struct sandbox_spec {
   std::string id;
   std::variant<restore_spec, boot_spec> from;
-  fleet_handle fleet;              // hears instance_stuck and instance_down
+  fleet_handle fleet;              // hears sandbox_stuck and sandbox_down
   bool network = false;            // in a network namespace of its own
   std::uint64_t memory_limit = 0;  // bytes that VMM and RAM may take, by services::cgroups; 0: no limit
 };
 
-// Spawned by the fleet (or a base_builder); ends when its VMM ended, or by stop_instance. Never leaves its VMM paused
+// Spawned by the fleet (or a base_builder); ends when its VMM ended, or by stop_sandbox. Never leaves its VMM paused
 // without a branch that holds the turn.
-class instance final : public instance_handle::base {
+class sandbox_actor final : public sandbox_handle::base {
  public:
-  instance(caf::actor_config& config, services_ptr with, instance_spec spec);
+  sandbox_actor(caf::actor_config& config, services_ptr with, sandbox_spec spec);
   behavior_type make_behavior() override;
   void on_exit() override;
-  const char* name() const override { return "instance"; }
+  const char* name() const override { return "sandbox"; }
 
  private:
   // What the pool made ready for the start.
@@ -46,10 +46,10 @@ class instance final : public instance_handle::base {
     std::shared_ptr<const memory_cgroup> group{};
   };
 
-  // instance_start.cpp: one function a stage, in this order.
-  caf::typed_response_promise<instance_started> start();
-  static result<prepared> prepare(const services& with, const instance_spec& spec, bool live, instance_handle self,
-                                  instance* owner);
+  // sandbox_start.cpp: one function a stage, in this order.
+  caf::typed_response_promise<sandbox_started> start();
+  static result<prepared> prepare(const services& with, const sandbox_spec& spec, bool live, sandbox_handle self,
+                                  sandbox_actor* owner);
   void when_prepared(result<prepared> ready);
   void wait_for_api();
   void load_snapshot();
@@ -63,7 +63,7 @@ class instance final : public instance_handle::base {
   void started();
   void start_failed(error failure);
 
-  // instance.cpp: commands.
+  // sandbox_actor.cpp: commands.
   caf::result<turn_grant> take_turn(const struct take_turn& ask);
   void give_back(std::uint64_t branch, bool bitmap_too);
   caf::result<memory_session> begin_copy();
@@ -85,23 +85,23 @@ class instance final : public instance_handle::base {
   // Runs `work` in the pool that is `where`, `then` with its result in this actor.
   template <class Work, class Done>
   void offload(executor& where, Work work, Done then) {
-    where.post([self = instance_handle(this), work = std::move(work), then = std::move(then)]() mutable {
+    where.post([self = sandbox_handle(this), work = std::move(work), then = std::move(then)]() mutable {
       run_in(self, [then = std::move(then), answer = work()]() mutable { then(std::move(answer)); });
     });
   }
 
   const services_ptr with_;
-  instance_spec spec_;
+  sandbox_spec spec_;
   const run_folder folder_;
   const bool live_;  // the RAM is shared and known to the copy engine
 
-  instance_state state_ = instance_state::starting;
+  run_state state_ = run_state::starting;
   std::shared_ptr<running_vmm> vmm_;
   std::shared_ptr<guest_memory> memory_;
   std::shared_ptr<const network_namespace> network_;
   std::weak_ptr<const memory_cgroup> group_;  // the VMM's
   std::shared_ptr<protected_memory> protected_;
-  caf::typed_response_promise<instance_started> starting_;
+  caf::typed_response_promise<sandbox_started> starting_;
   caf::actor_clock::time_point api_deadline_;
   std::vector<api_request> boot_requests_;
 
