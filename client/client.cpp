@@ -11,12 +11,8 @@
 #include "base/units.hpp"
 
 namespace coppice {
-namespace {
 
-constexpr std::size_t most_answer_bytes = 256 * mib;
-constexpr std::size_t longest_socket_path = 107;  // unix(7): sun_path, without its NUL
-
-struct release {
+struct release_client_part {
   void operator()(CURL* handle) const { ::curl_easy_cleanup(handle); }
   void operator()(CURLU* url) const { ::curl_url_cleanup(url); }
   void operator()(curl_slist* list) const { ::curl_slist_free_all(list); }
@@ -24,7 +20,12 @@ struct release {
   void operator()(SSL_CTX* context) const { ::SSL_CTX_free(context); }
 };
 template <class T>
-using owned = std::unique_ptr<T, release>;
+using owned = std::unique_ptr<T, release_client_part>;
+
+namespace {
+
+constexpr std::size_t most_answer_bytes = 256 * mib;
+constexpr std::size_t longest_socket_path = 107;  // unix(7): sun_path, without its NUL
 
 bool is_success(unsigned status) {
   return status >= 200 && status < 300;
@@ -48,9 +49,9 @@ std::optional<std::string> server_of(std::string_view url) {
   const auto scheme = part_of(parsed, CURLUPART_SCHEME);
   const auto port = part_of(parsed, CURLUPART_PORT);
   auto server = part_of(parsed, CURLUPART_URL);
-  if (!server.ends_with(":" + port + "/")) return std::nullopt;  // a path, a query, a fragment
-  server.pop_back();
   if ((scheme != "http" && scheme != "https") || port.empty() || port == "0") return std::nullopt;
+  if (server.find_first_of("/?#", scheme.size() + 3) != server.size() - 1) return std::nullopt;
+  server.pop_back();
   return server;
 }
 
@@ -58,6 +59,8 @@ std::optional<std::string> server_of(std::string_view url) {
 
 // One exchange on a connection of its own.
 class api_client::exchange {
+  using clock = std::chrono::steady_clock;
+
  public:
   exchange(const api_client& client, std::string_view method, std::string_view target) : client_(client) {
     static const CURLcode ready = ::curl_global_init(CURL_GLOBAL_DEFAULT);  // once, and no other thread meanwhile
@@ -97,8 +100,9 @@ class api_client::exchange {
     const long timeout = std::max(1L, static_cast<long>(client_.timeout_.count()));
     set(take_ == nullptr ? CURLOPT_TIMEOUT_MS : CURLOPT_CONNECTTIMEOUT_MS, timeout);
     if (take_ != nullptr) {
-      set(CURLOPT_LOW_SPEED_LIMIT, 1L);  // bytes per second
-      set(CURLOPT_LOW_SPEED_TIME, (timeout + 999) / 1000);
+      set(CURLOPT_NOPROGRESS, 0L);
+      set(CURLOPT_XFERINFOFUNCTION, &exchange::watch);
+      set(CURLOPT_XFERINFODATA, this);
     }
     set(CURLOPT_HTTPHEADER, headers_.get());
     const CURLcode outcome = ::curl_easy_perform(handle_.get());
@@ -136,11 +140,18 @@ class api_client::exchange {
     auto& me = *static_cast<exchange*>(self);
     if (me.take_ != nullptr && is_success(me.status())) {
       me.enough_ = !(*me.take_)({bytes, count});
+      me.heard_ = clock::now();  // what took `take` long is not the server's silence
       return me.enough_ ? 0 : count;
     }
     if (me.answer_.body.size() + count > most_answer_bytes) return 0;
     me.answer_.body.append(bytes, count);
     return count;
+  }
+
+  // libcurl's callback, each second at least: what it returns other than 0 ends the exchange.
+  static int watch(void* self, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+    const auto& me = *static_cast<exchange*>(self);
+    return clock::now() - me.heard_ > me.client_.timeout_ ? 1 : 0;
   }
 
   error failure(CURLcode code) const {
@@ -150,6 +161,7 @@ class api_client::exchange {
     ::curl_easy_getinfo(handle_.get(), CURLINFO_OS_ERRNO, &reason);
     switch (code) {
       case CURLE_OPERATION_TIMEDOUT:
+      case CURLE_ABORTED_BY_CALLBACK:
         return {errc::deadline_exceeded, 0,
                 server + (take_ == nullptr ? " did not answer within " : " was silent for ") +
                     std::to_string(client_.timeout_.count()) + " ms"};
@@ -179,6 +191,7 @@ class api_client::exchange {
   owned<CURL> handle_;
   owned<curl_slist> headers_;
   const take_bytes* take_ = nullptr;
+  clock::time_point heard_ = clock::now();
   bool enough_ = false;  // take_ said so
   http_answer answer_;
   char why_[CURL_ERROR_SIZE] = "";

@@ -50,8 +50,8 @@ class api_client {
   using take_bytes = std::function<bool(std::string_view bytes)>;
 
   // Hands what GET of `target` answers to `take` as it comes (server-sent events), in the calling thread, until `take`
-  // wants no more or the server ends it. It may take for ever, but not be silent for longer than the timeout, in whole
-  // seconds: the server's heartbeats come every 15 s. Errors: as send and get; deadline_exceeded: it was silent.
+  // wants no more or the server ends it. It may take for ever, but not be silent for longer than the timeout: the
+  // server's heartbeats come every 15 s. Errors: as send and get; deadline_exceeded: it was silent.
   result<void> stream(std::string_view target, const take_bytes& take) const;
 
  private:

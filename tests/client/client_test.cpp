@@ -105,8 +105,9 @@ TEST(client, a_server_that_does_not_answer_is_given_up_on) {
 }
 
 TEST(client, a_bad_server_address_is_refused) {
-  for (const char* url : {"", "localhost", "http://", "http://:80", "http://a:", "http://a:x", "http://a:0", "a:70000",
-                          "https://a:1/x", "http://a/b:1"}) {
+  for (const char* url :
+       {"", "localhost", "http://", "http://:80", "http://a:", "http://a:x", "http://a:0", "a:70000", "https://a:1/x",
+        "http://a/b:1", "http://a:1?b:1/", "http://me@a:1", "ftp://a:1", "http://a b:1"}) {
     EXPECT_FALSE(api_client::create(url).ok()) << url;
   }
   EXPECT_EQ(api_client::create("http://[::1]:8889")->url(), "http://[::1]:8889");
