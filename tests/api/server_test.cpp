@@ -548,51 +548,5 @@ TEST_F(server, stopping_gives_up_on_an_answer_that_does_not_come_and_a_late_one_
   plane_.release();
 }
 
-TEST(client, an_answers_error_comes_with_its_kind_and_sentence) {
-  fake_control_plane plane;
-  const auto api = *api_server::start("127.0.0.1", 0, plane);
-  const auto client = *api_client::create("http://127.0.0.1:" + std::to_string(api->port()) + "/");
-  plane.failure = error{errc::already_exists, 0, "tag 'a' is taken"};
-  const auto answer = client.get("/v1/snapshots");
-  ASSERT_FALSE(answer.ok());
-  EXPECT_EQ(answer.error().code, errc::already_exists);
-  EXPECT_EQ(answer.error().message(), "tag 'a' is taken");
-  plane.failure.reset();
-  plane.snapshots["a"].tag = "a";
-  EXPECT_TRUE(client.remove("/v1/snapshots/a")->is_null());
-  EXPECT_EQ((*client.post("/v1/sandboxes", {{"snapshot_tag", "a"}})).size(), 1u);
-  EXPECT_EQ(client.get("/metrics").error().code, errc::corrupt);
-}
-
-TEST(client, nobody_listening_is_unavailable_with_what_to_do) {
-  const auto answer = api_client::create("127.0.0.1:1")->get("/healthz");
-  ASSERT_FALSE(answer.ok());
-  EXPECT_EQ(answer.error().code, errc::unavailable);
-  EXPECT_THAT(answer.error().message(), AllOf(HasSubstr("http://127.0.0.1:1"), HasSubstr("coppiced --root")));
-}
-
-TEST(client, a_server_that_does_not_answer_is_given_up_on) {
-  fake_control_plane plane;
-  plane.hold = true;
-  const auto api = *api_server::start("127.0.0.1", 0, plane);
-  auto client = *api_client::create("127.0.0.1:" + std::to_string(api->port()));
-  client.set_timeout(std::chrono::milliseconds(100));
-  const auto answer = client.get("/v1/snapshots");
-  ASSERT_FALSE(answer.ok());
-  EXPECT_EQ(answer.error().code, errc::deadline_exceeded);
-}
-
-TEST(client, a_bad_server_address_is_refused) {
-  for (const char* url : {"", "localhost", "http://", "http://:80", "http://a:", "http://a:x", "http://a:0", "a:70000",
-                          "https://a:1/x", "http://a/b:1"}) {
-    EXPECT_FALSE(api_client::create(url).ok()) << url;
-  }
-  EXPECT_EQ(api_client::create("http://[::1]:8889")->url(), "http://[::1]:8889");
-}
-
-TEST(client, a_path_segment_is_escaped) {
-  EXPECT_EQ(path_segment("../x y"), "..%2Fx%20y");
-}
-
 }  // namespace
 }  // namespace coppice
