@@ -11,6 +11,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import textwrap
 
 HEAD = """# API
 
@@ -49,6 +50,9 @@ def type_of(schema: dict) -> str:
 
 
 def table(titles: list[str], rows: list[list[str]]) -> str:
+    """A list where a cell would be too long for a table (tools/check_prose.py)."""
+    if any(len(cell) > 100 for row in rows for cell in row):
+        return "".join(f"- {first}: {'. '.join(cell for cell in rest if cell)}\n" for first, *rest in rows) + "\n"
     lines = [titles, ["---"] * len(titles), *rows]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines) + "\n"
 
@@ -118,7 +122,15 @@ def markdown(document: dict) -> str:
     text += "## Schemas\n\n"
     for name, schema in document["components"]["schemas"].items():
         text += describe_schema(name, schema)
-    return text.rstrip("\n") + "\n"
+    return "".join(wrapped(line) for line in text.rstrip("\n").split("\n"))
+
+
+def wrapped(line: str) -> str:
+    """With its line end; what is neither heading nor table in lines of at most 120 columns."""
+    if line.startswith(("|", "#", "<!--")):
+        return line + "\n"
+    indent = "  " if line.startswith("- ") else ""
+    return textwrap.fill(line, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def main() -> int:
