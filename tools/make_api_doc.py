@@ -122,15 +122,16 @@ def markdown(document: dict) -> str:
     text += "## Schemas\n\n"
     for name, schema in document["components"]["schemas"].items():
         text += describe_schema(name, schema)
-    return "".join(wrapped(line) for line in text.rstrip("\n").split("\n"))
+    return "\n\n".join(wrapped(block) for block in text.strip("\n").split("\n\n")) + "\n"
 
 
-def wrapped(line: str) -> str:
-    """With its line end; what is neither heading nor table in lines of at most 120 columns."""
-    if line.startswith(("|", "#", "<!--")):
-        return line + "\n"
-    indent = "  " if line.startswith("- ") else ""
-    return textwrap.fill(line, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) + "\n"
+def wrapped(block: str) -> str:
+    """A paragraph or list in lines of at most 120 columns; headings, tables and comments as they are."""
+    if block.startswith(("|", "#", "<!--")):
+        return block
+    items = block.split("\n") if block.startswith("- ") else [block]
+    return "\n".join(textwrap.fill(item, 120, subsequent_indent="  " if item.startswith("- ") else "",
+                                   break_long_words=False, break_on_hyphens=False) for item in items)
 
 
 def main() -> int:
