@@ -92,7 +92,10 @@ class api_client::exchange {
   }
 
   // Successful answers go to `take`, which outlives this object.
-  void stream_to(const take_bytes& take) { take_ = &take; }
+  void stream_to(const take_bytes& take, std::string_view last_event_id) {
+    take_ = &take;
+    if (!last_event_id.empty()) add_header("Last-Event-ID: " + std::string(last_event_id));
+  }
 
   result<http_answer> perform() {
     if (!handle_) return error{errc::internal, 0, "libcurl can't be used"};
@@ -219,9 +222,9 @@ result<http_answer> api_client::send(std::string_view method, std::string_view t
   return attempt.perform();
 }
 
-result<void> api_client::stream(std::string_view target, const take_bytes& take) const {
+result<void> api_client::stream(std::string_view target, const take_bytes& take, std::string_view last_event_id) const {
   exchange attempt(*this, "GET", target);
-  attempt.stream_to(take);
+  attempt.stream_to(take, last_event_id);
   const auto answer = attempt.perform();
   if (!answer.ok()) return answer.error();
   if (!is_success(answer->status)) return refusal(target, *answer);

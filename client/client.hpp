@@ -51,8 +51,9 @@ class api_client {
 
   // Hands what GET of `target` answers to `take` as it comes (server-sent events), in the calling thread, until `take`
   // wants no more or the server ends it. It may take for ever, but not be silent for longer than the timeout: the
-  // server's heartbeats come every 15 s. Errors: as send and get; deadline_exceeded: it was silent.
-  result<void> stream(std::string_view target, const take_bytes& take) const;
+  // server's heartbeats come every 15 s. `last_event_id`: of the event to go on after; empty: from now on. Errors: as
+  // send and get; deadline_exceeded: it was silent.
+  result<void> stream(std::string_view target, const take_bytes& take, std::string_view last_event_id = {}) const;
 
  private:
   class exchange;

@@ -1,18 +1,16 @@
 // The client against a real server, and against sockets that answer what no server of ours would.
 #include "client/client.hpp"
 
-#include <arpa/inet.h>
 #include <gmock/gmock.h>
-#include <sys/socket.h>
 
 #include <atomic>
 #include <fstream>
 #include <thread>
 
 #include "api/server.hpp"
-#include "base/fd.hpp"
 #include "tests/api/fake_control_plane.hpp"
 #include "tests/security/certificates.hpp"
+#include "tests/support/one_answer.hpp"
 
 namespace coppice {
 namespace {
@@ -22,53 +20,6 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
-
-// Takes one connection, reads a request's header, sends `answer`, and hangs up or waits for the client to.
-class one_answer {
- public:
-  explicit one_answer(std::string answer, bool hangs_up = true)
-      : listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in here{};
-    here.sin_family = AF_INET;
-    here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof here;
-    // SAFETY: the socket calls take every address family by this cast.
-    auto* const name = reinterpret_cast<sockaddr*>(&here);
-    EXPECT_EQ(::bind(listener_.get(), name, size), 0);
-    EXPECT_EQ(::listen(listener_.get(), 1), 0);
-    EXPECT_EQ(::getsockname(listener_.get(), name, &size), 0);
-    url_ = "http://127.0.0.1:" + std::to_string(ntohs(here.sin_port));
-    thread_ = std::thread([this, answer = std::move(answer), hangs_up] { serve(answer, hangs_up); });
-  }
-  ~one_answer() {
-    if (thread_.joinable()) thread_.join();
-  }
-
-  api_client client() const { return *api_client::create(url_, {"a-token", {}}); }
-  // What the client has sent. Waits for the end of the connection.
-  const std::string& request() {
-    thread_.join();
-    return request_;
-  }
-
- private:
-  void serve(const std::string& answer, bool hangs_up) {
-    const unique_fd peer(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    char buffer[4096];
-    for (ssize_t count = 1; count > 0 && request_.find("\r\n\r\n") == std::string::npos;) {
-      count = ::recv(peer.get(), buffer, sizeof buffer, 0);
-      if (count > 0) request_.append(buffer, static_cast<std::size_t>(count));
-    }
-    ::send(peer.get(), answer.data(), answer.size(), MSG_NOSIGNAL);
-    while (!hangs_up && ::recv(peer.get(), buffer, sizeof buffer, 0) > 0) {
-    }
-  }
-
-  unique_fd listener_;
-  std::string url_;
-  std::string request_;
-  std::thread thread_;
-};
 
 TEST(client, an_answers_error_comes_with_its_kind_and_sentence) {
   fake_control_plane plane;
