@@ -9,13 +9,13 @@
 #include <thread>
 #include <vector>
 
+#include "base/task_queue.hpp"
 #include "copy_engine/copy_job.hpp"
 #include "copy_engine/copy_priority.hpp"
 #include "copy_engine/cpu_bounds.hpp"
 #include "copy_engine/engine_stats.hpp"
 #include "copy_engine/fault_thread.hpp"
 #include "copy_engine/rate_limit.hpp"
-#include "copy_engine/task_queue.hpp"
 
 namespace coppice {
 

@@ -193,7 +193,7 @@ void fault_thread::trim_slice() {
   trim_offset_.reset();
   if (offset + size < pool_.size()) trim_offset_ = offset + size;
   slice_under_way_ = true;
-  protector_.run([this, offset, size] {
+  helper_.post([this, offset, size] {
     pool_.trim(offset, size);
     post([this] { slice_under_way_ = false; });
   });
@@ -202,7 +202,7 @@ void fault_thread::trim_slice() {
 void fault_thread::change_protection(const std::shared_ptr<attached_vm>& vm, std::vector<memory_region> pieces,
                                      bool protect, std::function<void(result<void>)> done) {
   slice_under_way_ = true;
-  protector_.run([this, uffd = vm->uffd, pieces = std::move(pieces), protect, done = std::move(done)] {
+  helper_.post([this, uffd = vm->uffd, pieces = std::move(pieces), protect, done = std::move(done)] {
     result<void> outcome;
     for (const memory_region& piece : pieces) {
       if (piece.size == 0) continue;

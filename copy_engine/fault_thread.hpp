@@ -13,12 +13,12 @@
 #include <thread>
 #include <vector>
 
+#include "base/task_queue.hpp"
+#include "base/worker_pool.hpp"
 #include "copy_engine/bounce_pool.hpp"
 #include "copy_engine/cpu_bounds.hpp"
 #include "copy_engine/engine_stats.hpp"
 #include "copy_engine/epoch.hpp"
-#include "copy_engine/protection_thread.hpp"
-#include "copy_engine/task_queue.hpp"
 
 namespace coppice {
 
@@ -108,7 +108,9 @@ class fault_thread {
   bool slice_under_way_ = false;
   std::optional<std::uint64_t> trim_offset_;  // of the bounce memory that is still to be given back
   bool stopping_ = false;
-  protection_thread protector_;
+  // Of ordinary priority. This thread, which comes before all else, must not do that work: it would keep the CPU from a
+  // vCPU that happens to run there for as long as the whole change takes.
+  worker_pool helper_{1, "coppice-protect", SCHED_OTHER};
   std::thread thread_;  // ends before the helper, which hands it results
 };
 
