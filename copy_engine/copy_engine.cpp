@@ -41,11 +41,11 @@ auto run_and_wait(fault_thread& thread, F work) {
 
 class session final : public copy_session {
  public:
-  session(std::shared_ptr<engine_threads> threads, copy_thread& copier, std::shared_ptr<epoch> branch,
+  session(std::shared_ptr<engine_threads> threads, copy_thread& copier, std::shared_ptr<memory_epoch> epoch,
           std::shared_ptr<std::atomic<unsigned>> open_sessions)
       : threads_(std::move(threads)),
         copier_(copier),
-        branch_(std::move(branch)),
+        epoch_(std::move(epoch)),
         open_sessions_(std::move(open_sessions)) {}
 
   ~session() override {
@@ -56,49 +56,48 @@ class session final : public copy_session {
   }
 
   void prearm(completion done) override {
-    threads_->faults->post([this, branch = branch_, done = std::move(done)]() mutable {
-      threads_->faults->begin_prearm(branch, std::move(done));
+    threads_->faults->post([this, epoch = epoch_, done = std::move(done)]() mutable {
+      threads_->faults->begin_prearm(epoch, std::move(done));
     });
   }
 
   void rearm(completion done) override {
-    threads_->faults->post(
-        [this, branch = branch_, done = std::move(done)] { threads_->faults->rearm(*branch, done); });
+    threads_->faults->post([this, epoch = epoch_, done = std::move(done)] { threads_->faults->rearm(*epoch, done); });
   }
 
   void copy(unique_fd image, copy_completion done) override {
     // By way of the fault thread: it alone knows the phase, and after its answer no detachment can come between.
     threads_->faults->post(
-        [this, branch = branch_, image = std::make_shared<unique_fd>(std::move(image)), done = std::move(done)] {
-          if (branch->given_up) return done(*branch->given_up);
-          if (branch->phase != epoch_phase::active) {
-            return done(branch->phase == epoch_phase::detached ? error{errc::cancelled, 0, "the branch was given up"}
-                                                               : error{errc::internal, 0, "copy before the re-arm"});
+        [this, epoch = epoch_, image = std::make_shared<unique_fd>(std::move(image)), done = std::move(done)] {
+          if (epoch->given_up) return done(*epoch->given_up);
+          if (epoch->phase != epoch_phase::active) {
+            return done(epoch->phase == epoch_phase::detached ? error{errc::cancelled, 0, "the branch was given up"}
+                                                              : error{errc::internal, 0, "copy before the re-arm"});
           }
-          copier_.post([this, branch, image, done] { copier_.begin(branch, std::move(*image), done); });
+          copier_.post([this, epoch, image, done] { copier_.begin(epoch, std::move(*image), done); });
         });
   }
 
   void abort(std::function<void()> done) override {
     // ~session waits for this: it need not, and must not, own the threads.
-    threads_->faults->post([&faults = *threads_->faults, &copier = copier_, branch = branch_, done = std::move(done)] {
-      faults.detach(*branch, [&copier, branch, done] {
-        copier.post([&copier, branch, done] {
-          copier.end(branch, {errc::cancelled, 0, "the branch was given up"}, done);
+    threads_->faults->post([&faults = *threads_->faults, &copier = copier_, epoch = epoch_, done = std::move(done)] {
+      faults.detach(*epoch, [&copier, epoch, done] {
+        copier.post([&copier, epoch, done] {
+          copier.end(epoch, {errc::cancelled, 0, "the branch was given up"}, done);
         });
       });
     });
   }
 
   copy_progress progress() const noexcept override {
-    return {branch_->settled_pages.load(std::memory_order_relaxed), branch_->states.size(),
-            branch_->waits_for_limit.load(std::memory_order_relaxed)};
+    return {epoch_->settled_pages.load(std::memory_order_relaxed), epoch_->states.size(),
+            epoch_->waits_for_limit.load(std::memory_order_relaxed)};
   }
 
  private:
   const std::shared_ptr<engine_threads> threads_;
   copy_thread& copier_;
-  const std::shared_ptr<epoch> branch_;
+  const std::shared_ptr<memory_epoch> epoch_;
   const std::shared_ptr<std::atomic<unsigned>> open_sessions_;
 };
 
@@ -109,10 +108,8 @@ class attached_memory final : public protected_memory {
 
   ~attached_memory() override {
     const auto left = run_and_wait(*threads_->faults, [this] { return threads_->faults->detach_vm(*vm_); });
-    for (const auto& branch : left) {
-      copier_.post([&copier = copier_, branch] {
-        copier.end(branch, {errc::unavailable, 0, "the VM is gone"}, [] {});
-      });
+    for (const auto& epoch : left) {
+      copier_.post([&copier = copier_, epoch] { copier.end(epoch, {errc::unavailable, 0, "the VM is gone"}, [] {}); });
     }
   }
 
@@ -123,12 +120,12 @@ class attached_memory final : public protected_memory {
                    "already " + std::to_string(threads_->max_epochs_per_vm) +
                        " branches of this VM are being copied: try again later"};
     }
-    auto branch = std::make_shared<epoch>(
+    auto epoch = std::make_shared<memory_epoch>(
         vm_, memory_, [copier = &copier_] { copier->wake(); },
-        [copier = &copier_](const std::shared_ptr<epoch>& failed, const error& why) {
-          copier->post([copier, failed, why] { copier->fail_branch(failed, why); });
+        [copier = &copier_](const std::shared_ptr<memory_epoch>& failed, const error& why) {
+          copier->post([copier, failed, why] { copier->fail(failed, why); });
         });
-    return std::unique_ptr<copy_session>(new session(threads_, copier_, std::move(branch), open_sessions_));
+    return std::unique_ptr<copy_session>(new session(threads_, copier_, std::move(epoch), open_sessions_));
   }
 
  private:

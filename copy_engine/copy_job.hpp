@@ -61,16 +61,16 @@ enum class job_stage {
 };
 
 struct copy_job {
-  copy_job(std::shared_ptr<epoch> of, unique_fd file, std::uint64_t bytes_per_second,
+  copy_job(std::shared_ptr<memory_epoch> of, unique_fd file, std::uint64_t bytes_per_second,
            copy_session::copy_completion completion)
-      : branch(std::move(of)),
+      : epoch(std::move(of)),
         limit(bytes_per_second),
         image(std::move(file)),
         done(std::move(completion)),
-        digests(branch->states.size(), zero_page_digest()),
+        digests(epoch->states.size(), zero_page_digest()),
         begin(engine_clock::now()) {}
 
-  const std::shared_ptr<epoch> branch;
+  const std::shared_ptr<memory_epoch> epoch;
   rate_limit limit;
   const unique_fd image;
   bool is_direct = false;  // O_DIRECT is set on the image
@@ -96,7 +96,7 @@ struct copy_job {
   copy_summary summary;
   engine_clock::time_point begin;
 
-  bool bulk_complete() const noexcept { return next_page == branch->states.size(); }
+  bool bulk_complete() const noexcept { return next_page == epoch->states.size(); }
   // Whether the guest stands still for this copy again and again.
   bool must_hurry() const noexcept {
     return stage == job_stage::copying && !failure && pressure_ > pressure_to_hurry && !bulk_complete();
@@ -105,7 +105,7 @@ struct copy_job {
   void block_streamed() noexcept { pressure_ -= std::min<std::uint64_t>(pressure_, 1); }
   void settle_pages(std::size_t pages) noexcept {
     settled += pages;
-    branch->settled_pages.store(settled, std::memory_order_relaxed);
+    epoch->settled_pages.store(settled, std::memory_order_relaxed);
   }
 
   // What the guest wrote to during the pre-arm goes first: once copied it costs the guest no captures any more. If

@@ -116,8 +116,8 @@ void copy_thread::listen_for_wakeup() {
   ::io_uring_sqe_set_data(entry, nullptr);
 }
 
-void copy_thread::begin(std::shared_ptr<epoch> branch, unique_fd image, copy_session::copy_completion done) {
-  auto job = std::make_shared<copy_job>(std::move(branch), std::move(image), branch_bytes_per_second_, std::move(done));
+void copy_thread::begin(std::shared_ptr<memory_epoch> epoch, unique_fd image, copy_session::copy_completion done) {
+  auto job = std::make_shared<copy_job>(std::move(epoch), std::move(image), branch_bytes_per_second_, std::move(done));
   // Write past the page cache where the file system can: guest RAM goes to the disk without another copy.
   job->is_direct = set_direct(job->image.get(), true);
   job->submission_may_block = is_on_fuse(job->image.get());
@@ -169,7 +169,7 @@ std::optional<std::chrono::nanoseconds> copy_thread::pump() {
     const auto at = next++;
     const auto job = *at;
     if (job->stage != job_stage::copying || job->failure) {
-      job->branch->waits_for_limit.store(false, std::memory_order_relaxed);  // but for its last writes, maybe
+      job->epoch->waits_for_limit.store(false, std::memory_order_relaxed);  // but for its last writes, maybe
       continue;
     }
     take_captures(*job);
@@ -181,7 +181,7 @@ std::optional<std::chrono::nanoseconds> copy_thread::pump() {
       jobs_.splice(jobs_.end(), jobs_, at);  // the others come first next time: a limit of the host is shared
       wait = time_to_write(*job);
     }
-    job->branch->waits_for_limit.store(wait && wait->count() > 0, std::memory_order_relaxed);
+    job->epoch->waits_for_limit.store(wait && wait->count() > 0, std::memory_order_relaxed);
     if ((!wait || wait->count() > 0) && save_ahead(*job)) wait = std::chrono::nanoseconds(0);
     if (wait) more_in = std::min(more_in.value_or(*wait), *wait);
   }
@@ -201,7 +201,7 @@ bool copy_thread::save_ahead(copy_job& job) {
   }
   if (!job.save_into || job.save_into->room() < block_pages) {
     // What is in flight may have to be captured, all of it, if the disk is stuck.
-    job.save_into = save_buffer::allocate(faults_.pool(), job.branch->vm, job.bulk_bytes / page_size);
+    job.save_into = save_buffer::allocate(faults_.pool(), job.epoch->vm, job.bulk_bytes / page_size);
     if (!job.save_into) return false;
   }
   const std::size_t before = job.saved_pages;
@@ -211,7 +211,7 @@ bool copy_thread::save_ahead(copy_job& job) {
 }
 
 void copy_thread::stream_block(copy_job& job, const std::shared_ptr<save_buffer>& into) {
-  const std::size_t pages = job.branch->states.size();
+  const std::size_t pages = job.epoch->states.size();
   job.block_streamed();
   if (!job.hot_blocks.empty()) {
     const std::size_t first = job.hot_blocks.back() * block_pages;
@@ -262,9 +262,9 @@ std::size_t copy_thread::stream(copy_job& job, std::size_t page, std::size_t end
 }
 
 const std::byte* copy_thread::take_page(copy_job& job, std::size_t page, save_buffer* into, write_operation& run) {
-  page_states& states = job.branch->states;
+  page_states& states = job.epoch->states;
   if (states.claim(page)) {
-    const std::byte* const in_ram = job.branch->memory->data() + page * page_size;
+    const std::byte* const in_ram = job.epoch->memory->data() + page * page_size;
     if (!is_zero_page({in_ram, page_size})) return into ? save_page(job, page, *into) : in_ram;
     if (states.settle(page)) {
       ++job.summary.zero_pages;
@@ -285,8 +285,8 @@ const std::byte* copy_thread::take_page(copy_job& job, std::size_t page, save_bu
 }
 
 const std::byte* copy_thread::save_page(copy_job& job, std::size_t page, save_buffer& into) {
-  const std::byte* const saved = into.append(job.branch->memory->data() + page * page_size);
-  if (job.branch->states.settle(page)) return saved;
+  const std::byte* const saved = into.append(job.epoch->memory->data() + page * page_size);
+  if (job.epoch->states.settle(page)) return saved;
   into.drop_last();
   return nullptr;
 }
@@ -384,7 +384,7 @@ void copy_thread::operation_done(write_operation& operation) {
   for (const capture_write& each : ended.captures) settle_capture(job, each.buffer);
   std::size_t settled = 0;
   for (std::size_t page = ended.first_page; page < ended.first_page + ended.pages; ++page) {
-    if (ended.saved || job.branch->states.settle(page)) ++settled;
+    if (ended.saved || job.epoch->states.settle(page)) ++settled;
   }
   if (ended.saved) settled -= ended.captures.size();
   job.summary.bulk_pages += settled;
@@ -399,9 +399,9 @@ void copy_thread::operation_done(write_operation& operation) {
 
 void copy_thread::take_captures(copy_job& job) {
   std::vector<capture_write> ready;
-  for (bounce_buffer *buffer = job.branch->captures.take_all(), *next = nullptr; buffer != nullptr; buffer = next) {
+  for (bounce_buffer *buffer = job.epoch->captures.take_all(), *next = nullptr; buffer != nullptr; buffer = next) {
     next = buffer->next;
-    const bool was_in_flight = job.branch->states.at(buffer->page) == page_state::captured_in_flight;
+    const bool was_in_flight = job.epoch->states.at(buffer->page) == page_state::captured_in_flight;
     if (!was_in_flight && buffer->page >= job.next_page) {
       job.waiting.emplace(buffer->page, buffer);
       continue;
@@ -417,7 +417,7 @@ void copy_thread::take_captures(copy_job& job) {
     return left.buffer->page < right.buffer->page;
   });
   job.captures.insert(job.captures.end(), ready.begin(), ready.end());
-  const bool stream_stands = job.bulk_complete() || job.branch->waits_for_limit.load(std::memory_order_relaxed);
+  const bool stream_stands = job.bulk_complete() || job.epoch->waits_for_limit.load(std::memory_order_relaxed);
   if (stream_stands || job.waiting.size() * most_waiting_of_free > faults_.pool().free_pages()) {
     for (const auto& [page, buffer] : std::exchange(job.waiting, {})) job.captures.push_back({buffer});
   }
@@ -460,13 +460,13 @@ void copy_thread::fail(copy_job& job, error reason) {
 void copy_thread::close_finished_jobs() {
   for (auto next = jobs_.begin(); next != jobs_.end();) {
     const auto job = *next++;
-    if (job->stage == job_stage::copying && (job->failure || job->settled == job->branch->states.size())) {
+    if (job->stage == job_stage::copying && (job->failure || job->settled == job->epoch->states.size())) {
       job->stage = job_stage::detaching;
       job->summary.copy = std::chrono::duration_cast<std::chrono::microseconds>(engine_clock::now() - job->begin);
       faults_.post([this, job] {
         // Asked where it is decided: the epoch may have ended while its last pages were read, which are too new then.
-        const auto over = job->branch->why_over();
-        faults_.detach(*job->branch, [this, job, over] {
+        const auto over = job->epoch->why_over();
+        faults_.detach(*job->epoch, [this, job, over] {
           post([job, over] {
             if (job->stage != job_stage::detaching) return;
             job->stage = job_stage::detached;
@@ -483,30 +483,30 @@ void copy_thread::close_finished_jobs() {
     }
     if (job->stage != job_stage::detached || !job->in_flight.empty()) continue;
     jobs_.remove(job);
-    release_captures(*job->branch);
+    release_captures(*job->epoch);
     faults_.post([&faults = faults_] { faults.trim_pool(); });
     if (job->failure) {
       job->done(std::move(*job->failure));
     } else {
-      const epoch& branch = *job->branch;
-      job->summary.faults = branch.faults.load(std::memory_order_relaxed);
-      job->summary.longest_fault = std::chrono::microseconds(branch.longest_fault_us.load(std::memory_order_relaxed));
-      job->summary.prearm = std::chrono::microseconds(branch.prearm_us.load(std::memory_order_relaxed));
+      const memory_epoch& epoch = *job->epoch;
+      job->summary.faults = epoch.faults.load(std::memory_order_relaxed);
+      job->summary.longest_fault = std::chrono::microseconds(epoch.longest_fault_us.load(std::memory_order_relaxed));
+      job->summary.prearm = std::chrono::microseconds(epoch.prearm_us.load(std::memory_order_relaxed));
       job->done(copy_result{job->summary, chunk_checksums(job->digests)});
     }
     for (const auto& done : job->when_ended) done();
   }
 }
 
-std::shared_ptr<copy_job> copy_thread::job_of(const std::shared_ptr<epoch>& branch) const {
-  const auto found = std::find_if(jobs_.begin(), jobs_.end(), [&](const auto& job) { return job->branch == branch; });
+std::shared_ptr<copy_job> copy_thread::job_of(const std::shared_ptr<memory_epoch>& epoch) const {
+  const auto found = std::find_if(jobs_.begin(), jobs_.end(), [&](const auto& job) { return job->epoch == epoch; });
   return found != jobs_.end() ? *found : nullptr;
 }
 
-void copy_thread::end(const std::shared_ptr<epoch>& branch, const error& reason, std::function<void()> done) {
-  const auto job = job_of(branch);
+void copy_thread::end(const std::shared_ptr<memory_epoch>& epoch, const error& reason, std::function<void()> done) {
+  const auto job = job_of(epoch);
   if (!job) {
-    release_captures(*branch);
+    release_captures(*epoch);
     return done();
   }
   job->when_ended.push_back(std::move(done));
@@ -516,12 +516,12 @@ void copy_thread::end(const std::shared_ptr<epoch>& branch, const error& reason,
   }
 }
 
-void copy_thread::fail_branch(const std::shared_ptr<epoch>& branch, const error& reason) {
-  if (const auto job = job_of(branch)) fail(*job, reason);
+void copy_thread::fail(const std::shared_ptr<memory_epoch>& epoch, const error& reason) {
+  if (const auto job = job_of(epoch)) fail(*job, reason);
 }
 
-void copy_thread::release_captures(epoch& branch) {
-  for (bounce_buffer* buffer = branch.captures.take_all(); buffer != nullptr;) {
+void copy_thread::release_captures(memory_epoch& epoch) {
+  for (bounce_buffer* buffer = epoch.captures.take_all(); buffer != nullptr;) {
     bounce_buffer* const next = buffer->next;  // the pool links it anew
     faults_.pool().release(buffer);
     buffer = next;

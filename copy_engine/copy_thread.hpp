@@ -30,12 +30,12 @@ class copy_thread {
   void post(task_queue::task work) { tasks_.post(std::move(work)); }
   void wake() noexcept { tasks_.wake(); }
 
-  void begin(std::shared_ptr<epoch> branch, unique_fd image, copy_session::copy_completion done);
+  void begin(std::shared_ptr<memory_epoch> epoch, unique_fd image, copy_session::copy_completion done);
   // Ends the branch's job, if there is one, with `reason`; then (at once, or when its last write is through) calls
   // `done`. REQUIRES: the branch is detached from the fault thread.
-  void end(const std::shared_ptr<epoch>& branch, const error& reason, std::function<void()> done);
+  void end(const std::shared_ptr<memory_epoch>& epoch, const error& reason, std::function<void()> done);
   // The fault thread has given the branch up: its copy, if it has begun, fails with `reason`.
-  void fail_branch(const std::shared_ptr<epoch>& branch, const error& reason);
+  void fail(const std::shared_ptr<memory_epoch>& epoch, const error& reason);
   // Of each branch, those being copied included; 0: no limit.
   void set_branch_rate(std::uint64_t bytes_per_second);
 
@@ -85,10 +85,10 @@ class copy_thread {
   void take_captures(copy_job& job);
   void write_captures(copy_job& job);  // as many as may be in flight
   void settle_capture(copy_job& job, bounce_buffer* buffer);
-  std::shared_ptr<copy_job> job_of(const std::shared_ptr<epoch>& branch) const;  // nullptr: there is none
+  std::shared_ptr<copy_job> job_of(const std::shared_ptr<memory_epoch>& epoch) const;  // nullptr: there is none
   void fail(copy_job& job, error reason);
   void close_finished_jobs();
-  void release_captures(epoch& branch);
+  void release_captures(memory_epoch& epoch);
   template <class captures>
   void release(const captures& unwanted) {
     for (const capture_write& each : unwanted) faults_.pool().release(each.buffer);

@@ -39,11 +39,11 @@ enum class epoch_phase {
 };
 
 // One branch. What is const never changes; every other member says who may use it.
-struct epoch {
-  using failure_report = std::function<void(const std::shared_ptr<epoch>&, const error&)>;
+struct memory_epoch {
+  using failure_report = std::function<void(const std::shared_ptr<memory_epoch>&, const error&)>;
 
-  epoch(std::shared_ptr<attached_vm> of, std::shared_ptr<guest_memory> ram, std::function<void()> wake,
-        failure_report report)
+  memory_epoch(std::shared_ptr<attached_vm> of, std::shared_ptr<guest_memory> ram, std::function<void()> wake,
+               failure_report report)
       : vm(std::move(of)),
         memory(std::move(ram)),
         wake_copier(std::move(wake)),
@@ -93,9 +93,9 @@ struct deferred_fault {
 // One VM's RAM under the engine's protection. Fault thread only, but for `memory` and `bounce`.
 struct attached_vm {
   std::shared_ptr<guest_memory> memory;
-  std::shared_ptr<const unique_fd> uffd;       // none when the VM is gone; closed when nobody uses it any more
-  std::vector<memory_region> regions;          // by file offset
-  std::vector<std::shared_ptr<epoch>> epochs;  // not detached ones
+  std::shared_ptr<const unique_fd> uffd;              // none when the VM is gone; closed when nobody uses it any more
+  std::vector<memory_region> regions;                 // by file offset
+  std::vector<std::shared_ptr<memory_epoch>> epochs;  // not detached ones
   bounce_share bounce;
   fault_around around;
   std::deque<deferred_fault> deferred_faults;  // oldest first

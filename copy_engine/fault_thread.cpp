@@ -110,11 +110,11 @@ result<void> fault_thread::attach(const std::shared_ptr<attached_vm>& vm) {
   return {};
 }
 
-std::vector<std::shared_ptr<epoch>> fault_thread::detach_vm(attached_vm& vm) {
+std::vector<std::shared_ptr<memory_epoch>> fault_thread::detach_vm(attached_vm& vm) {
   const auto epochs = std::exchange(vm.epochs, {});
-  for (const auto& branch : epochs) {
-    branch->phase = epoch_phase::detached;
-    if (auto done = std::exchange(branch->step_done, nullptr)) done(error{errc::unavailable, 0, "the VM is gone"});
+  for (const auto& epoch : epochs) {
+    epoch->phase = epoch_phase::detached;
+    if (auto done = std::exchange(epoch->step_done, nullptr)) done(error{errc::unavailable, 0, "the VM is gone"});
   }
   deferred_.fetch_sub(vm.deferred_faults.size(), std::memory_order_relaxed);
   vm.deferred_faults.clear();
@@ -126,17 +126,17 @@ std::vector<std::shared_ptr<epoch>> fault_thread::detach_vm(attached_vm& vm) {
   return epochs;
 }
 
-void fault_thread::begin_prearm(const std::shared_ptr<epoch>& branch, copy_session::completion done) {
-  if (branch->phase != epoch_phase::idle || !branch->vm->uffd) {
-    return done(error{branch->vm->uffd ? errc::internal : errc::unavailable, 0,
+void fault_thread::begin_prearm(const std::shared_ptr<memory_epoch>& epoch, copy_session::completion done) {
+  if (epoch->phase != epoch_phase::idle || !epoch->vm->uffd) {
+    return done(error{epoch->vm->uffd ? errc::internal : errc::unavailable, 0,
                       "pre-arm: the VM is gone or the branch has begun"});
   }
-  branch->phase = epoch_phase::prearming;
-  branch->is_touched.assign(branch->states.size(), false);
-  branch->prearm_begin = engine_clock::now();
-  branch->step_done = std::move(done);
-  branch->vm->epochs.push_back(branch);
-  end_lifting(*branch->vm);  // an earlier branch's protection serves this one
+  epoch->phase = epoch_phase::prearming;
+  epoch->is_touched.assign(epoch->states.size(), false);
+  epoch->prearm_begin = engine_clock::now();
+  epoch->step_done = std::move(done);
+  epoch->vm->epochs.push_back(epoch);
+  end_lifting(*epoch->vm);  // an earlier branch's protection serves this one
 }
 
 void fault_thread::keep_off(int cpu, bool wanted) {
@@ -154,31 +154,31 @@ void fault_thread::begin_slice() {
   const auto has_work = [](const auto& entry) {
     return next_to_lift(*entry.second).has_value() ||
            std::any_of(entry.second->epochs.begin(), entry.second->epochs.end(),
-                       [](const auto& branch) { return branch->phase == epoch_phase::prearming; });
+                       [](const auto& epoch) { return epoch->phase == epoch_phase::prearming; });
   };
   auto next = std::find_if(vms_.upper_bound(last_sliced_), vms_.end(), has_work);
   if (next == vms_.end()) next = std::find_if(vms_.begin(), vms_.end(), has_work);
   if (next == vms_.end()) return trim_slice();
   last_sliced_ = next->first;
   if (const auto piece = next_to_lift(*next->second)) return lift_slice(next->second, *piece);
-  const auto branch = next_to_prearm();
-  if (branch->prearm_offset < branch->memory->size()) {
-    prearm_slice(branch->vm, branch);
+  const auto epoch = next_to_prearm();
+  if (epoch->prearm_offset < epoch->memory->size()) {
+    prearm_slice(epoch->vm, epoch);
   } else {
-    prearm_touched(branch->vm, branch);
+    prearm_touched(epoch->vm, epoch);
   }
 }
 
 // In turns, pre-arms that begin together would all end late, and cost their guests faults until then. By its RAM, so
 // that a small one need not wait for a large one.
-std::shared_ptr<epoch> fault_thread::next_to_prearm() const {
-  const auto due = [](const epoch& branch) {
-    return branch.prearm_begin + std::chrono::milliseconds(branch.memory->size() / (4 * mib));
+std::shared_ptr<memory_epoch> fault_thread::next_to_prearm() const {
+  const auto due = [](const memory_epoch& epoch) {
+    return epoch.prearm_begin + std::chrono::milliseconds(epoch.memory->size() / (4 * mib));
   };
-  std::shared_ptr<epoch> first;
+  std::shared_ptr<memory_epoch> first;
   for (const auto& [fd, vm] : vms_) {
-    for (const auto& branch : vm->epochs) {
-      if (branch->phase == epoch_phase::prearming && (!first || due(*branch) < due(*first))) first = branch;
+    for (const auto& epoch : vm->epochs) {
+      if (epoch->phase == epoch_phase::prearming && (!first || due(*epoch) < due(*first))) first = epoch;
     }
   }
   return first;
@@ -217,57 +217,57 @@ void fault_thread::change_protection(const std::shared_ptr<attached_vm>& vm, std
   });
 }
 
-void fault_thread::prearm_slice(const std::shared_ptr<attached_vm>& vm, const std::shared_ptr<epoch>& branch) {
-  const memory_region piece = vm->piece_at(branch->prearm_offset, slice_pages * page_size);
-  change_protection(vm, {piece}, true, [this, branch, piece](const result<void>& armed) {
-    if (branch->phase != epoch_phase::prearming) return;  // given up meanwhile
-    if (!armed) return prearm_failed(*branch, armed);
-    branch->prearm_offset = piece.file_offset + piece.size;
-    if (branch->prearm_offset >= branch->vm->memory->size()) end_prearm_round(*branch);
+void fault_thread::prearm_slice(const std::shared_ptr<attached_vm>& vm, const std::shared_ptr<memory_epoch>& epoch) {
+  const memory_region piece = vm->piece_at(epoch->prearm_offset, slice_pages * page_size);
+  change_protection(vm, {piece}, true, [this, epoch, piece](const result<void>& armed) {
+    if (epoch->phase != epoch_phase::prearming) return;  // given up meanwhile
+    if (!armed) return prearm_failed(*epoch, armed);
+    epoch->prearm_offset = piece.file_offset + piece.size;
+    if (epoch->prearm_offset >= epoch->vm->memory->size()) end_prearm_round(*epoch);
   });
 }
 
 // Takes up to slice_touched_pages of the pages touched in the round before, and protects them again.
-void fault_thread::prearm_touched(const std::shared_ptr<attached_vm>& vm, const std::shared_ptr<epoch>& branch) {
-  const std::size_t count = std::min(branch->retouch.size(), slice_touched_pages);
-  const auto first = branch->retouch.end() - static_cast<std::ptrdiff_t>(count);
-  std::vector<std::size_t> pages(first, branch->retouch.end());
-  branch->retouch.erase(first, branch->retouch.end());
-  for (const std::size_t page : pages) branch->is_touched[page] = false;  // from now on a fault marks it again
-  change_protection(vm, pieces_of(*vm, pages), true, [this, branch](const result<void>& armed) {
-    if (branch->phase != epoch_phase::prearming) return;
-    if (!armed) return prearm_failed(*branch, armed);
-    if (branch->retouch.empty()) end_prearm_round(*branch);
+void fault_thread::prearm_touched(const std::shared_ptr<attached_vm>& vm, const std::shared_ptr<memory_epoch>& epoch) {
+  const std::size_t count = std::min(epoch->retouch.size(), slice_touched_pages);
+  const auto first = epoch->retouch.end() - static_cast<std::ptrdiff_t>(count);
+  std::vector<std::size_t> pages(first, epoch->retouch.end());
+  epoch->retouch.erase(first, epoch->retouch.end());
+  for (const std::size_t page : pages) epoch->is_touched[page] = false;  // from now on a fault marks it again
+  change_protection(vm, pieces_of(*vm, pages), true, [this, epoch](const result<void>& armed) {
+    if (epoch->phase != epoch_phase::prearming) return;
+    if (!armed) return prearm_failed(*epoch, armed);
+    if (epoch->retouch.empty()) end_prearm_round(*epoch);
   });
 }
 
-void fault_thread::prearm_failed(epoch& branch, const result<void>& outcome) {
-  branch.phase = epoch_phase::failed;
-  std::exchange(branch.step_done, nullptr)(outcome);
+void fault_thread::prearm_failed(memory_epoch& epoch, const result<void>& outcome) {
+  epoch.phase = epoch_phase::failed;
+  std::exchange(epoch.step_done, nullptr)(outcome);
 }
 
-void fault_thread::end_prearm_round(epoch& branch) {
-  if (++branch.prearm_rounds < most_prearm_rounds && branch.touched.size() > few_touched_pages) {
-    branch.retouch = std::exchange(branch.touched, {});
+void fault_thread::end_prearm_round(memory_epoch& epoch) {
+  if (++epoch.prearm_rounds < most_prearm_rounds && epoch.touched.size() > few_touched_pages) {
+    epoch.retouch = std::exchange(epoch.touched, {});
     return;
   }
-  branch.phase = epoch_phase::prearmed;
-  branch.prearm_us.store(since(branch.prearm_begin).count(), std::memory_order_relaxed);
-  std::exchange(branch.step_done, nullptr)({});
+  epoch.phase = epoch_phase::prearmed;
+  epoch.prearm_us.store(since(epoch.prearm_begin).count(), std::memory_order_relaxed);
+  std::exchange(epoch.step_done, nullptr)({});
 }
 
-void fault_thread::rearm(epoch& branch, const copy_session::completion& done) {
-  if (branch.phase != epoch_phase::prearmed) return done(error{errc::internal, 0, "re-arm without a pre-arm"});
-  for (const memory_region& piece : pieces_of(*branch.vm, branch.touched)) {
-    if (auto armed = set_write_protection(branch.vm->uffd->get(), piece.host_address, piece.size, true); !armed) {
-      branch.phase = epoch_phase::failed;
+void fault_thread::rearm(memory_epoch& epoch, const copy_session::completion& done) {
+  if (epoch.phase != epoch_phase::prearmed) return done(error{errc::internal, 0, "re-arm without a pre-arm"});
+  for (const memory_region& piece : pieces_of(*epoch.vm, epoch.touched)) {
+    if (auto armed = set_write_protection(epoch.vm->uffd->get(), piece.host_address, piece.size, true); !armed) {
+      epoch.phase = epoch_phase::failed;
       return done(armed);
     }
   }
-  branch.touched = {};
-  branch.is_touched = {};
-  branch.phase = epoch_phase::active;
-  begin_lifting(*branch.vm);
+  epoch.touched = {};
+  epoch.is_touched = {};
+  epoch.phase = epoch_phase::active;
+  begin_lifting(*epoch.vm);
   done({});
 }
 
@@ -285,13 +285,13 @@ std::vector<memory_region> fault_thread::pieces_of(const attached_vm& vm, std::v
   return pieces;
 }
 
-void fault_thread::detach(epoch& branch, std::function<void()> done) {
-  attached_vm& vm = *branch.vm;
-  const bool is_known = branch.phase != epoch_phase::idle && branch.phase != epoch_phase::detached;
-  branch.phase = epoch_phase::detached;
+void fault_thread::detach(memory_epoch& epoch, std::function<void()> done) {
+  attached_vm& vm = *epoch.vm;
+  const bool is_known = epoch.phase != epoch_phase::idle && epoch.phase != epoch_phase::detached;
+  epoch.phase = epoch_phase::detached;
   if (!is_known) return done();
-  std::erase_if(vm.epochs, [&](const auto& other) { return other.get() == &branch; });
-  if (auto step = std::exchange(branch.step_done, nullptr)) step(error{errc::cancelled, 0, "the branch was given up"});
+  std::erase_if(vm.epochs, [&](const auto& other) { return other.get() == &epoch; });
+  if (auto step = std::exchange(epoch.step_done, nullptr)) step(error{errc::cancelled, 0, "the branch was given up"});
   if (!vm.uffd) return done();
   // Not while another needs all: its pre-arm has called off a lifting, of which a slice may still be under way.
   if (!vm.lift_offset && !is_all_needed(vm)) begin_lifting(vm);
@@ -301,8 +301,8 @@ void fault_thread::detach(epoch& branch, std::function<void()> done) {
 }
 
 bool fault_thread::is_all_needed(const attached_vm& vm) {
-  return std::any_of(vm.epochs.begin(), vm.epochs.end(), [](const auto& branch) {
-    return branch->phase == epoch_phase::prearming || branch->phase == epoch_phase::prearmed;
+  return std::any_of(vm.epochs.begin(), vm.epochs.end(), [](const auto& epoch) {
+    return epoch->phase == epoch_phase::prearming || epoch->phase == epoch_phase::prearmed;
   });
 }
 
@@ -355,17 +355,17 @@ void fault_thread::read_faults(attached_vm& vm) {
     }
     const auto service = engine_clock::now() - begin;
     counters_.fault_served(service);
-    for (const auto& branch : vm.epochs) {
-      branch->faults.fetch_add(1, std::memory_order_relaxed);
-      raise_maximum(branch->longest_fault_us, std::chrono::duration_cast<std::chrono::microseconds>(service).count());
+    for (const auto& epoch : vm.epochs) {
+      epoch->faults.fetch_add(1, std::memory_order_relaxed);
+      raise_maximum(epoch->longest_fault_us, std::chrono::duration_cast<std::chrono::microseconds>(service).count());
     }
   }
 }
 
 bool fault_thread::is_saved(const attached_vm& vm, std::size_t page) {
-  return std::all_of(vm.epochs.begin(), vm.epochs.end(), [page](const auto& branch) {
-    return branch->phase == epoch_phase::failed ||
-           (branch->phase == epoch_phase::active && !branch->states.needs_capture(page));
+  return std::all_of(vm.epochs.begin(), vm.epochs.end(), [page](const auto& epoch) {
+    return epoch->phase == epoch_phase::failed ||
+           (epoch->phase == epoch_phase::active && !epoch->states.needs_capture(page));
   });
 }
 
@@ -393,40 +393,40 @@ bool fault_thread::serve_fault(attached_vm& vm, std::size_t page, std::size_t wi
   const memory_region piece = vm.piece_at(page * page_size, window * page_size);
   const std::size_t end = page + piece.size / page_size;  // the window may reach over a region's end
   std::size_t needed = 0;
-  for (const auto& branch : vm.epochs) {
-    for (std::size_t each = page; each < end && branch->phase == epoch_phase::active; ++each) {
-      if (branch->states.needs_capture(each)) ++needed;
+  for (const auto& epoch : vm.epochs) {
+    for (std::size_t each = page; each < end && epoch->phase == epoch_phase::active; ++each) {
+      if (epoch->states.needs_capture(each)) ++needed;
     }
   }
   if (needed > buffers && window > 1) return serve_fault(vm, page, 1, buffers);
-  for (const auto& branch : vm.epochs) {
+  for (const auto& epoch : vm.epochs) {
     bool captures = false;
     for (std::size_t each = page; each < end; ++each) {
-      if (branch->phase == epoch_phase::active) {
-        if (!branch->states.needs_capture(each)) continue;
+      if (epoch->phase == epoch_phase::active) {
+        if (!epoch->states.needs_capture(each)) continue;
         if (buffers == 0) return false;
         --buffers;
-        capture(*branch, each);
+        capture(*epoch, each);
         captures = true;
-      } else if (branch->phase != epoch_phase::failed && !branch->is_touched[each]) {
-        branch->is_touched[each] = true;
-        branch->touched.push_back(each);
-        ++branch->touches_of_block[each / block_pages];
+      } else if (epoch->phase != epoch_phase::failed && !epoch->is_touched[each]) {
+        epoch->is_touched[each] = true;
+        epoch->touched.push_back(each);
+        ++epoch->touches_of_block[each / block_pages];
       }
     }
-    if (captures) branch->capturing_faults.fetch_add(1, std::memory_order_relaxed);
+    if (captures) epoch->capturing_faults.fetch_add(1, std::memory_order_relaxed);
   }
   lift(vm, piece);
   return true;
 }
 
-void fault_thread::capture(epoch& branch, std::size_t page) {
-  bounce_buffer* const buffer = pool_.acquire(branch.vm->bounce);
+void fault_thread::capture(memory_epoch& epoch, std::size_t page) {
+  bounce_buffer* const buffer = pool_.acquire(epoch.vm->bounce);
   buffer->page = page;
-  std::memcpy(buffer->data, branch.memory->data() + page * page_size, page_size);
-  if (!branch.states.capture(page)) return pool_.release(buffer);  // the bulk stream settled it just now
+  std::memcpy(buffer->data, epoch.memory->data() + page * page_size, page_size);
+  if (!epoch.states.capture(page)) return pool_.release(buffer);  // the bulk stream settled it just now
   counters_.captured_pages.fetch_add(1, std::memory_order_relaxed);
-  if (branch.captures.push(buffer)) branch.wake_copier();
+  if (epoch.captures.push(buffer)) epoch.wake_copier();
 }
 
 // One fault of each VM in turn: however many wait in one of them, the others have their share of what is free.
@@ -477,13 +477,13 @@ void fault_thread::give_up_overdue() {
 
 // The guest comes before its branches: those that still need the page are over, and it may be written.
 void fault_thread::give_up(attached_vm& vm, std::size_t page) {
-  for (const auto& branch : vm.epochs) {
-    if (branch->phase != epoch_phase::active || !branch->states.needs_capture(page)) continue;
-    branch->phase = epoch_phase::failed;
-    branch->given_up = error{errc::unavailable, 0,
-                             "the guest waited " + std::to_string(longest_deferral_.count()) +
-                                 " ms for bounce memory: the disk is too slow for its writes"};
-    branch->fail_copy(branch, *branch->given_up);
+  for (const auto& epoch : vm.epochs) {
+    if (epoch->phase != epoch_phase::active || !epoch->states.needs_capture(page)) continue;
+    epoch->phase = epoch_phase::failed;
+    epoch->given_up = error{errc::unavailable, 0,
+                            "the guest waited " + std::to_string(longest_deferral_.count()) +
+                                " ms for bounce memory: the disk is too slow for its writes"};
+    epoch->fail_copy(epoch, *epoch->given_up);
   }
 }
 

@@ -46,12 +46,12 @@ class fault_thread {
 
   result<void> attach(const std::shared_ptr<attached_vm>& vm);
   // Closes the uffd (the kernel lifts all protection) and detaches the VM's epochs, which it returns.
-  std::vector<std::shared_ptr<epoch>> detach_vm(attached_vm& vm);
+  std::vector<std::shared_ptr<memory_epoch>> detach_vm(attached_vm& vm);
 
-  void begin_prearm(const std::shared_ptr<epoch>& branch, copy_session::completion done);
-  void rearm(epoch& branch, const copy_session::completion& done);
+  void begin_prearm(const std::shared_ptr<memory_epoch>& epoch, copy_session::completion done);
+  void rearm(memory_epoch& epoch, const copy_session::completion& done);
   // The epoch is over. `done` when the VM's protection is lifted, or at once if another epoch needs it.
-  void detach(epoch& branch, std::function<void()> done);
+  void detach(memory_epoch& epoch, std::function<void()> done);
 
  private:
   fault_thread(const copy_engine_options& options, bounce_pool pool, unique_fd epoll, unique_fd wakeup,
@@ -61,14 +61,14 @@ class fault_thread {
   void begin_slice();  // of a long protection change, unless there is none to do or one is under way; else of the trim
   void trim_slice();
   // The pre-arm that is due first, where each has time in proportion to its RAM. REQUIRES: there is one.
-  std::shared_ptr<epoch> next_to_prearm() const;
-  void prearm_slice(const std::shared_ptr<attached_vm>& vm, const std::shared_ptr<epoch>& branch);
-  void prearm_touched(const std::shared_ptr<attached_vm>& vm, const std::shared_ptr<epoch>& branch);
+  std::shared_ptr<memory_epoch> next_to_prearm() const;
+  void prearm_slice(const std::shared_ptr<attached_vm>& vm, const std::shared_ptr<memory_epoch>& epoch);
+  void prearm_touched(const std::shared_ptr<attached_vm>& vm, const std::shared_ptr<memory_epoch>& epoch);
   // By the helper; `done` runs on this thread.
   void change_protection(const std::shared_ptr<attached_vm>& vm, std::vector<memory_region> pieces, bool protect,
                          std::function<void(result<void>)> done);
-  void prearm_failed(epoch& branch, const result<void>& outcome);
-  void end_prearm_round(epoch& branch);
+  void prearm_failed(memory_epoch& epoch, const result<void>& outcome);
+  void end_prearm_round(memory_epoch& epoch);
   static std::vector<memory_region> pieces_of(const attached_vm& vm, std::vector<std::size_t>& pages);
   // The next slice of RAM of which no epoch needs any page to be protected any more; nullopt: there is none yet.
   static std::optional<memory_region> next_to_lift(attached_vm& vm);
@@ -87,7 +87,7 @@ class fault_thread {
   static void lift(const attached_vm& vm, const memory_region& piece);
   static void lift_saved(const attached_vm& vm, std::size_t page);
   // REQUIRES: the epoch needs the page, and a bounce buffer is free.
-  void capture(epoch& branch, std::size_t page);
+  void capture(memory_epoch& epoch, std::size_t page);
   void retry_deferred();
   // Those whose pages were saved meanwhile need no buffer, whatever waits before them. How many they were.
   static std::size_t lift_saved_deferred(attached_vm& vm);

@@ -15,22 +15,22 @@ class copy_job_test : public ::testing::Test {
   copy_job_test() {
     auto memory = guest_memory::create("copy_job_test", blocks * block_pages * page_size);
     EXPECT_TRUE(memory);
-    branch = std::make_shared<epoch>(
+    epoch = std::make_shared<memory_epoch>(
         std::make_shared<attached_vm>(), std::make_shared<guest_memory>(std::move(*memory)), [] {},
         [](const auto&, const error&) {});
-    job = std::make_unique<copy_job>(branch, unique_fd(), 0, [](const auto&) {});
+    job = std::make_unique<copy_job>(epoch, unique_fd(), 0, [](const auto&) {});
   }
   void let_prearm_touch(std::size_t count) {
-    for (std::size_t block = 0; block < count; ++block) branch->touches_of_block[block] = 1;
+    for (std::size_t block = 0; block < count; ++block) epoch->touches_of_block[block] = 1;
     job->put_hot_blocks_first(milliseconds(20));
   }
   bool hurries_after(std::uint64_t faults, milliseconds since_begin) {
-    branch->capturing_faults += faults;
+    epoch->capturing_faults += faults;
     job->look_at_faults(job->begin + since_begin);
     return job->must_hurry();
   }
 
-  std::shared_ptr<epoch> branch;
+  std::shared_ptr<memory_epoch> epoch;
   std::unique_ptr<copy_job> job;
 };
 
