@@ -6,7 +6,7 @@
 
 #include "actors/event_hub.hpp"
 #include "actors/steps.hpp"
-#include "actors/worker_pool.hpp"
+#include "base/worker_pool.hpp"
 #include "copy_engine/copy_engine.hpp"
 #include "metrics/metrics.hpp"
 #include "store/store.hpp"

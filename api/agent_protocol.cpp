@@ -71,7 +71,8 @@ result<json> parse_agent_answer(std::string_view text) {
 
 json exec_answer(const json& agent) {
   if (agent.contains("error") && !agent.contains("stdout")) {
-    return {{"stdout", ""}, {"stderr", text_or_empty(agent, "error")}, {"exit_code", exit_code(agent, 1)}};
+    const std::string why = text_or_empty(agent, "error");
+    return {{"stdout", ""}, {"stderr", why}, {"exit_code", exit_code(agent, 1)}, {"error", why}};
   }
   return {{"stdout", text_or_empty(agent, "stdout")},
           {"stderr", text_or_empty(agent, "stderr")},

@@ -25,7 +25,7 @@ agent_request ping_request();
 
 // An object. Errors: unavailable (the agent's answer can't be understood).
 result<nlohmann::json> parse_agent_answer(std::string_view text);
-nlohmann::json exec_answer(const nlohmann::json& agent);  // {"stdout", "stderr", "exit_code"}
+nlohmann::json exec_answer(const nlohmann::json& agent);  // {"stdout", "stderr", "exit_code"}, and "error"
 nlohmann::json eval_answer(const nlohmann::json& agent);  // {"result", "error", "exit_code"}
 
 }  // namespace coppice

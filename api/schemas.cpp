@@ -323,7 +323,12 @@ constexpr const char* text = R"json({
 "exec_result": {
   "type": "object",
   "required": ["stdout", "stderr", "exit_code"],
-  "properties": {"stdout": {"type": "string"}, "stderr": {"type": "string"}, "exit_code": {"type": "integer"}}
+  "properties": {
+    "stdout": {"type": "string"},
+    "stderr": {"type": "string"},
+    "exit_code": {"type": "integer"},
+    "error": {"type": "string", "description": "why the agent did not run the program, or not to its end"}
+  }
 },
 "eval_result": {
   "type": "object",

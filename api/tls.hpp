@@ -1,4 +1,4 @@
-// TLS for the server and the client.
+// TLS of the server.
 #pragma once
 
 #include <boost/asio/generic/stream_protocol.hpp>
@@ -19,8 +19,6 @@ using tls_context = boost::asio::ssl::context;
 
 // TLS 1.2 or later. With a CA, clients without a certificate of it are refused. Errors: invalid_argument (which file).
 result<std::shared_ptr<tls_context>> server_tls(const tls_files& files);
-// Verifies the server by `ca`, or the system's CAs. Errors: invalid_argument (which file).
-result<std::shared_ptr<tls_context>> client_tls(const tls_files& files);
 
 // Common name of the peer's certificate; empty if it showed none.
 std::string peer_common_name(tls_stream& stream);

@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 
-#include "base/json_string.hpp"
 #include "base/patient_log_sink.hpp"
 
 namespace coppice {
@@ -22,27 +22,23 @@ class json_formatter final : public spdlog::formatter {
   void format(const spdlog::details::log_msg& line, spdlog::memory_buf_t& out) override {
     spdlog::memory_buf_t time;
     time_.format(line, time);
-    std::string text = R"({"time":)";
-    append_json_string(text, {time.data(), time.size()});
-    append(text, "level", to_view(spdlog::level::to_string_view(line.level)));
-    append(text, "program", to_view(line.logger_name));
-    append(text, "message", to_view(line.payload));
-    for (const log_field& field : fields_of_this_line) {
-      if (const auto* number = std::get_if<std::int64_t>(&field.value))
-        text.append(",\"").append(field.name).append("\":").append(std::to_string(*number));
-      else
-        append(text, field.name, std::get<std::string_view>(field.value));
+    nlohmann::ordered_json object{{"time", to_view(time)},
+                                  {"level", to_view(spdlog::level::to_string_view(line.level))},
+                                  {"program", to_view(line.logger_name)},
+                                  {"message", to_view(line.payload)}};
+    for (const auto& [name, value] : fields_of_this_line) {
+      std::visit([&, key = std::string(name)](const auto& each) { object[key] = each; }, value);
     }
-    text += "}\n";
+    // Programs say what they like: bytes that are no UTF-8 become U+FFFD.
+    const auto text = object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n';
     out.append(text.data(), text.data() + text.size());
   }
   std::unique_ptr<formatter> clone() const override { return std::make_unique<json_formatter>(); }
 
  private:
-  static std::string_view to_view(spdlog::string_view_t text) { return {text.data(), text.size()}; }
-  static void append(std::string& text, std::string_view name, std::string_view value) {
-    text.append(",\"").append(name).append("\":");
-    append_json_string(text, value);
+  template <class Text>
+  static std::string_view to_view(const Text& text) {
+    return {text.data(), text.size()};
   }
   spdlog::pattern_formatter time_{time_pattern, spdlog::pattern_time_type::utc, ""};
 };

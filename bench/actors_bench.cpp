@@ -194,6 +194,7 @@ void actors_bench::add_figures(report& to, const std::string& cell, const std::v
                                bool baseline) const {
   const auto add = [&](const char* name, double pause_times::*which) {
     std::vector<double> values;
+    values.reserve(all.size());
     for (const pause_times& each : all) values.push_back(each.*which);
     to.add({cell, name, baseline ? better::lower_baseline : better::lower, std::move(values)});
   };

@@ -224,7 +224,7 @@ result<void> branch_cell::note_copy_window(const one_branch& which, double idle_
   }
   if (spec_.pattern != "sequential") return {};
   // One step after the other dirties another page, until the working set is through.
-  const double dirtied = std::min(whole->steps, static_cast<double>(spec_.working_set_bytes / page_size));
+  const double dirtied = std::min(whole->steps, static_cast<double>(spec_.working_set_bytes) / page_size);
   if (dirtied > 0) figures_.faults_per_dirtied.push_back(number(copy, "faults") / dirtied);
   return {};
 }

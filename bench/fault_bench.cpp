@@ -204,7 +204,7 @@ result<void> time_storm(fault_subject& subject, unsigned writers, unsigned round
   const double seconds =
       run_writers(subject, writers, round, [&](unsigned, std::uint32_t page) { write_page(subject.memory(), page); });
   to.faults_per_s.push_back(static_cast<double>(subject.faults() - before) / seconds);
-  to.pages_per_s.push_back(static_cast<double>(subject.memory().size() / page_size) / seconds);
+  to.pages_per_s.push_back(static_cast<double>(subject.memory().size()) / page_size / seconds);
   return subject.disarm();
 }
 

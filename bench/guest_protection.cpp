@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// As the copy engine's pre-arm (copy_engine/fault_thread.cpp).
+// As the copy engine's pre-arm (copy_engine/slice_scheduler.cpp).
 constexpr std::uint64_t slice_bytes = 8 * mib;
 constexpr std::chrono::microseconds slice_rest{100};
 

@@ -13,6 +13,7 @@
 
 #include "base/file.hpp"
 #include "base/units.hpp"
+#include "cli/command_context.hpp"
 #include "cli/daemon_process.hpp"
 #include "cli/demo_report.hpp"
 #include "client/client.hpp"
@@ -340,16 +341,20 @@ int run_demo(const demo_options& options, std::ostream& out, std::ostream& err) 
   demo_results& results = job.results();
   results.seconds = std::chrono::duration<double>(steady_clock::now() - began).count();
   if (!outcome.ok()) results.failure = outcome.error().message();
-  if (!results.branches.empty()) print_results(out, results);
+  if (options.json) {
+    print_json(out, to_json(results));
+  } else if (!results.branches.empty()) {
+    print_results(out, results);
+  }
   int code = exit_ok;
   if (!outcome.ok()) {
-    err << "coppice: the demo failed: " << results.failure << '\n';
     code = results.bad_pages + results.gaps > 0 ? exit_bad_data : exit_code_of(outcome.error().code);
+    report_failure(err, options.json, {outcome.error().code, 0, "the demo failed: " + results.failure}, code);
   }
   if (options.json_file.empty()) return code;
   const auto written = write_text_file(options.json_file, to_json(results).dump(2) + "\n");
   if (written.ok()) return code;
-  err << "coppice: " << written.error().message() << '\n';
+  report_failure(err, options.json, written.error(), exit_failed);
   return code == exit_ok ? exit_failed : code;
 }
 

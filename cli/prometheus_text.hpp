@@ -25,6 +25,8 @@ class metric_samples {
   // Comments and time stamps are passed over. Errors: corrupt (which line).
   static result<metric_samples> parse(std::string_view text);
 
+  const std::vector<metric_sample>& all() const noexcept { return all_; }
+
   // Added up over all series of that name which have these labels; 0 if there is none.
   double sum(std::string_view name, const labels& wanted = {}) const;
 

@@ -1,15 +1,13 @@
 #include "cli/top.hpp"
 
 #include <poll.h>
-#include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/signalfd.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include <optional>
 
-#include "base/fd.hpp"
+#include "cli/signal_file.hpp"
 #include "cli/top_view.hpp"
 #include "options/exit_codes.hpp"
 
@@ -91,32 +89,6 @@ class raw_terminal {
   termios before_{};
 };
 
-// The signals that end or redraw the view, as a file to poll while this lives.
-class signal_file {
- public:
-  signal_file() {
-    sigset_t signals;
-    ::sigemptyset(&signals);
-    for (const int each : {SIGINT, SIGTERM, SIGHUP, SIGWINCH}) ::sigaddset(&signals, each);
-    ::pthread_sigmask(SIG_BLOCK, &signals, &before_);
-    fd_ = unique_fd(::signalfd(-1, &signals, SFD_CLOEXEC));
-  }
-  signal_file(const signal_file&) = delete;
-  signal_file& operator=(const signal_file&) = delete;
-  ~signal_file() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-
-  int fd() const noexcept { return fd_.get(); }
-  // REQUIRES: fd() is readable.
-  int take() const {
-    signalfd_siginfo info{};
-    return ::read(fd_.get(), &info, sizeof info) == sizeof info ? static_cast<int>(info.ssi_signo) : 0;
-  }
-
- private:
-  sigset_t before_{};
-  unique_fd fd_;
-};
-
 enum class next_step { read_again, redraw, end };
 
 // Waits for a key, a signal or the time of the next frame.
@@ -136,9 +108,9 @@ next_step wait_for_next(int input, const signal_file& signals, steady_clock::tim
 
 int show_top_on_terminal(const command_context& context, std::chrono::milliseconds interval, int input, int output) {
   auto now = read_daemon(context);
-  if (!now.ok()) return report_failure(context.err, now.error());  // before the terminal is touched
+  if (!now.ok()) return report_failure(context, now.error());  // before the terminal is touched
   std::optional<top_reading> before;
-  const signal_file signals;
+  const signal_file signals{SIGINT, SIGTERM, SIGHUP, SIGWINCH};
   const raw_terminal terminal(input, output);
   for (;;) {
     const auto next_frame = steady_clock::now() + interval;
@@ -156,13 +128,17 @@ int show_top_on_terminal(const command_context& context, std::chrono::millisecon
 }
 
 int run_top(const command_context& context, const top_options& options) {
-  if (!options.once && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1) {
+  if (!options.once && !context.json && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1) {
     const auto interval = std::chrono::duration<double>(options.interval_seconds);
     return show_top_on_terminal(context, std::chrono::duration_cast<std::chrono::milliseconds>(interval), STDIN_FILENO,
                                 STDOUT_FILENO);
   }
   const auto reading = read_daemon(context);
-  if (!reading.ok()) return report_failure(context.err, reading.error());
+  if (!reading.ok()) return report_failure(context, reading.error());
+  if (context.json) {
+    print_json(context.out, top_json(*reading));
+    return exit_ok;
+  }
   for (const auto& line : top_lines(*reading, nullptr)) context.out << line << '\n';
   return exit_ok;
 }

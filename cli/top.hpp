@@ -3,7 +3,7 @@
 
 #include <chrono>
 
-#include "cli/commands.hpp"
+#include "cli/command_context.hpp"
 
 namespace coppice {
 
@@ -12,7 +12,8 @@ struct top_options {
   bool once = false;  // print one frame and end, also on a terminal
 };
 
-// Shows frames until q, Ctrl-C or a signal that ends; one frame where there is no terminal. Returns the exit code.
+// Shows frames until q, Ctrl-C or a signal that ends; one frame where there is no terminal or JSON is wanted. Returns
+// the exit code.
 int run_top(const command_context& context, const top_options& options);
 
 // The view on the terminal that is open as `input` and `output`; restores it at the end. A daemon that stops answering

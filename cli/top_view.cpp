@@ -170,4 +170,16 @@ std::vector<std::string> top_lines(const top_reading& now, const top_reading* be
   return lines;
 }
 
+nlohmann::json top_json(const top_reading& now) {
+  json metrics = json::array();
+  for (const auto& each : now.metrics.all()) {
+    metrics.push_back({{"name", each.name}, {"labels", each.labels}, {"value", each.value}});
+  }
+  return {{"server", now.url},
+          {"version", now.version},
+          {"sandboxes", now.sandboxes},
+          {"snapshots", now.snapshots},
+          {"metrics", std::move(metrics)}};
+}
+
 }  // namespace coppice

@@ -24,4 +24,7 @@ struct top_reading {
 // is one, is the reading before: speeds are told between the two.
 std::vector<std::string> top_lines(const top_reading& now, const top_reading* before);
 
+// All that was read.
+nlohmann::json top_json(const top_reading& now);
+
 }  // namespace coppice

@@ -1,7 +1,8 @@
-// A synchronous client of coppiced's HTTP API.
+// A synchronous client of coppiced's HTTP API, on libcurl.
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -23,7 +24,8 @@ struct client_security {
   tls_files tls;      // for https: CA (empty: the system's), and a certificate where the server wants one
 };
 
-// Immutable: usable from any thread. One connection a call. Every call has a deadline.
+// Immutable: usable from any thread. One connection a call, so that nothing is sent twice because a kept one had died.
+// Asks the server itself, whatever proxy the environment names: a daemon's address is one of this host or its network.
 class api_client {
  public:
   // `url`: "http://127.0.0.1:8889", "https://[::1]:8889", "host:port" or "unix:/path". Errors: invalid_argument (no
@@ -32,9 +34,9 @@ class api_client {
 
   // How long one call may take, connecting included. Default: 120 s (a full branch of a large VM takes long).
   void set_timeout(std::chrono::milliseconds timeout) { timeout_ = timeout; }
-  std::string url() const;
+  const std::string& url() const noexcept { return url_; }
 
-  // Any answer with a status is a success. Errors: unavailable (nobody listens), deadline_exceeded, io.
+  // Any answer with a status is a success. Errors: unavailable (nobody listens; TLS), deadline_exceeded, io.
   result<http_answer> send(std::string_view method, std::string_view target,
                            const std::optional<std::string>& body = std::nullopt) const;
 
@@ -44,21 +46,24 @@ class api_client {
   result<nlohmann::json> post(std::string_view target, const nlohmann::json& body) const;
   result<nlohmann::json> remove(std::string_view target) const;
 
+  // Takes the next bytes of a stream, which begin and end anywhere; false: no more are wanted.
+  using take_bytes = std::function<bool(std::string_view bytes)>;
+
+  // Hands what GET of `target` answers to `take` as it comes (server-sent events), in the calling thread, until `take`
+  // wants no more or the server ends it. It may take for ever, but not be silent for longer than the timeout: the
+  // server's heartbeats come every 15 s. `last_event_id`: of the event to go on after; empty: from now on. Errors: as
+  // send and get; deadline_exceeded: it was silent.
+  result<void> stream(std::string_view target, const take_bytes& take, std::string_view last_event_id = {}) const;
+
  private:
-  struct address {
-    bool secure = false;    // https
-    std::string authority;  // "127.0.0.1:8889"; the socket's path if `port` is empty
-    std::string host;
-    std::string port;
-  };
   class exchange;
 
-  api_client(address server, client_security security) : server_(std::move(server)), security_(std::move(security)) {}
-  static std::optional<address> parse(std::string_view url);
+  api_client(std::string url, client_security security) : url_(std::move(url)), security_(std::move(security)) {}
   result<nlohmann::json> call(std::string_view method, std::string_view target,
                               const std::optional<std::string>& body) const;
+  error refusal(std::string_view target, const http_answer& answer) const;
 
-  address server_;
+  std::string url_;  // without a path; or "unix:/path"
   client_security security_;
   std::chrono::milliseconds timeout_{120'000};
 };

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "base/fd.hpp"
+#include "base/intrusive_stack.hpp"
 #include "base/units.hpp"
-#include "copy_engine/intrusive_stack.hpp"
 
 namespace coppice {
 

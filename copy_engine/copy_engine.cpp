@@ -4,6 +4,7 @@
 #include <future>
 
 #include "copy_engine/copy_thread.hpp"
+#include "copy_engine/epoch_steps.hpp"
 #include "copy_engine/fault_thread.hpp"
 
 namespace coppice {
@@ -11,16 +12,10 @@ namespace {
 
 // The engine's threads. Everything that is attached holds a reference, so they outlive whatever they serve.
 struct engine_threads {
-  explicit engine_threads(std::uint64_t host_bytes_per_second) : host_limit(host_bytes_per_second) {}
-
   engine_counters counters;
-  rate_limit host_limit;
   std::unique_ptr<fault_thread> faults;
-  std::vector<std::unique_ptr<copy_thread>> copiers;  // destroyed first: they use the fault thread
-  std::atomic<std::size_t> next_copier{0};
+  std::unique_ptr<copy_thread> copier;  // destroyed first: it uses the fault thread
   unsigned max_epochs_per_vm = 0;
-
-  copy_thread& pick_copier() { return *copiers[next_copier.fetch_add(1) % copiers.size()]; }
 };
 
 // Runs `work` on the fault thread and waits for it.
@@ -41,12 +36,9 @@ auto run_and_wait(fault_thread& thread, F work) {
 
 class session final : public copy_session {
  public:
-  session(std::shared_ptr<engine_threads> threads, copy_thread& copier, std::shared_ptr<epoch> branch,
+  session(std::shared_ptr<engine_threads> threads, std::shared_ptr<memory_epoch> epoch,
           std::shared_ptr<std::atomic<unsigned>> open_sessions)
-      : threads_(std::move(threads)),
-        copier_(copier),
-        branch_(std::move(branch)),
-        open_sessions_(std::move(open_sessions)) {}
+      : threads_(std::move(threads)), epoch_(std::move(epoch)), open_sessions_(std::move(open_sessions)) {}
 
   ~session() override {
     std::promise<void> ended;
@@ -56,63 +48,60 @@ class session final : public copy_session {
   }
 
   void prearm(completion done) override {
-    threads_->faults->post([this, branch = branch_, done = std::move(done)]() mutable {
-      threads_->faults->begin_prearm(branch, std::move(done));
-    });
+    threads_->faults->post(
+        [epoch = epoch_, done = std::move(done)]() mutable { prearm_epoch(epoch, std::move(done)); });
   }
 
   void rearm(completion done) override {
-    threads_->faults->post(
-        [this, branch = branch_, done = std::move(done)] { threads_->faults->rearm(*branch, done); });
+    threads_->faults->post([epoch = epoch_, done = std::move(done)] { rearm_epoch(*epoch, done); });
   }
 
   void copy(unique_fd image, copy_completion done) override {
-    // By way of the fault thread: it alone knows the phase, and after its answer no detachment can come between.
+    // By way of the fault thread: it alone knows the phase, and after its answer it cannot be closed in between.
     threads_->faults->post(
-        [this, branch = branch_, image = std::make_shared<unique_fd>(std::move(image)), done = std::move(done)] {
-          if (branch->given_up) return done(*branch->given_up);
-          if (branch->phase != epoch_phase::active) {
-            return done(branch->phase == epoch_phase::detached ? error{errc::cancelled, 0, "the branch was given up"}
-                                                               : error{errc::internal, 0, "copy before the re-arm"});
+        [this, epoch = epoch_, image = std::make_shared<unique_fd>(std::move(image)), done = std::move(done)] {
+          if (epoch->given_up) return done(*epoch->given_up);
+          if (epoch->phase != epoch_phase::active) {
+            return done(epoch->phase == epoch_phase::closed ? error{errc::cancelled, 0, "the branch was given up"}
+                                                            : error{errc::internal, 0, "copy before the re-arm"});
           }
-          copier_.post([this, branch, image, done] { copier_.begin(branch, std::move(*image), done); });
+          copy_thread& copier = *threads_->copier;
+          copier.post([&copier, epoch, image, done] { copier.begin(epoch, std::move(*image), done); });
         });
   }
 
   void abort(std::function<void()> done) override {
     // ~session waits for this: it need not, and must not, own the threads.
-    threads_->faults->post([&faults = *threads_->faults, &copier = copier_, branch = branch_, done = std::move(done)] {
-      faults.detach(*branch, [&copier, branch, done] {
-        copier.post([&copier, branch, done] {
-          copier.end(branch, {errc::cancelled, 0, "the branch was given up"}, done);
+    threads_->faults->post([&copier = *threads_->copier, epoch = epoch_, done = std::move(done)] {
+      close_epoch(*epoch, [&copier, epoch, done] {
+        copier.post([&copier, epoch, done] {
+          copier.end(epoch, {errc::cancelled, 0, "the branch was given up"}, done);
         });
       });
     });
   }
 
   copy_progress progress() const noexcept override {
-    return {branch_->settled_pages.load(std::memory_order_relaxed), branch_->states.size(),
-            branch_->waits_for_limit.load(std::memory_order_relaxed)};
+    return {epoch_->settled_pages.load(std::memory_order_relaxed), epoch_->states.size(),
+            epoch_->waits_for_limit.load(std::memory_order_relaxed)};
   }
 
  private:
   const std::shared_ptr<engine_threads> threads_;
-  copy_thread& copier_;
-  const std::shared_ptr<epoch> branch_;
+  const std::shared_ptr<memory_epoch> epoch_;
   const std::shared_ptr<std::atomic<unsigned>> open_sessions_;
 };
 
 class attached_memory final : public protected_memory {
  public:
   attached_memory(std::shared_ptr<engine_threads> threads, std::shared_ptr<attached_vm> vm)
-      : threads_(std::move(threads)), copier_(threads_->pick_copier()), vm_(std::move(vm)), memory_(vm_->memory) {}
+      : threads_(std::move(threads)), vm_(std::move(vm)), memory_(vm_->memory) {}
 
   ~attached_memory() override {
-    const auto left = run_and_wait(*threads_->faults, [this] { return threads_->faults->detach_vm(*vm_); });
-    for (const auto& branch : left) {
-      copier_.post([&copier = copier_, branch] {
-        copier.end(branch, {errc::unavailable, 0, "the VM is gone"}, [] {});
-      });
+    const auto left = run_and_wait(*threads_->faults, [this] { return threads_->faults->detach(*vm_); });
+    copy_thread& copier = *threads_->copier;
+    for (const auto& epoch : left) {
+      copier.post([&copier, epoch] { copier.end(epoch, {errc::unavailable, 0, "the VM is gone"}, [] {}); });
     }
   }
 
@@ -123,17 +112,17 @@ class attached_memory final : public protected_memory {
                    "already " + std::to_string(threads_->max_epochs_per_vm) +
                        " branches of this VM are being copied: try again later"};
     }
-    auto branch = std::make_shared<epoch>(
-        vm_, memory_, [copier = &copier_] { copier->wake(); },
-        [copier = &copier_](const std::shared_ptr<epoch>& failed, const error& why) {
-          copier->post([copier, failed, why] { copier->fail_branch(failed, why); });
+    copy_thread* const copier = threads_->copier.get();
+    auto epoch = std::make_shared<memory_epoch>(
+        vm_, memory_, [copier] { copier->wake(); },
+        [copier](const std::shared_ptr<memory_epoch>& failed, const error& why) {
+          copier->post([copier, failed, why] { copier->fail(failed, why); });
         });
-    return std::unique_ptr<copy_session>(new session(threads_, copier_, std::move(branch), open_sessions_));
+    return std::unique_ptr<copy_session>(new session(threads_, std::move(epoch), open_sessions_));
   }
 
  private:
   const std::shared_ptr<engine_threads> threads_;
-  copy_thread& copier_;  // of all of the VM's branches
   const std::shared_ptr<attached_vm> vm_;
   const std::shared_ptr<guest_memory> memory_;
   const std::shared_ptr<std::atomic<unsigned>> open_sessions_ = std::make_shared<std::atomic<unsigned>>(0);
@@ -163,10 +152,8 @@ class engine final : public copy_engine {
   explicit engine(std::shared_ptr<engine_threads> threads) : threads_(std::move(threads)) {}
 
   void set_rates(const copy_rates& rates) override {
-    threads_->host_limit.set(rates.host_bytes_per_second, engine_clock::now());
-    for (const auto& copier : threads_->copiers) {  // also wakes those that wait for what the old limits said
-      copier->post([to = copier.get(), rates] { to->set_branch_rate(rates.branch_bytes_per_second); });
-    }
+    copy_thread& copier = *threads_->copier;  // also woken where it waits for what the old limits said
+    copier.post([&copier, rates] { copier.set_rates(rates); });
   }
 
   result<std::unique_ptr<protected_memory>> attach(uffd_handover handover,
@@ -174,9 +161,10 @@ class engine final : public copy_engine {
     COPPICE_TRY(check_regions(handover.regions, memory->size()));
     auto vm = std::make_shared<attached_vm>();
     vm->memory = std::move(memory);
-    vm->uffd = std::make_shared<const unique_fd>(std::move(handover.uffd));
     vm->regions = std::move(handover.regions);
-    COPPICE_TRY(run_and_wait(*threads_->faults, [&] { return threads_->faults->attach(vm); }));
+    const int uffd = handover.uffd.get();
+    vm->protection = std::make_shared<uffd_protection>(std::move(handover.uffd));
+    COPPICE_TRY(run_and_wait(*threads_->faults, [&] { return threads_->faults->attach(vm, uffd); }));
     return std::unique_ptr<protected_memory>(new attached_memory(threads_, std::move(vm)));
   }
 
@@ -209,20 +197,17 @@ const std::vector<double>& fault_service_bounds() {
 }
 
 result<std::unique_ptr<copy_engine>> create_copy_engine(const copy_engine_options& options) {
-  if (options.copy_threads == 0 || options.bounce_bytes < page_size) {
-    return error{errc::invalid_argument, 0,
-                 "the copy engine needs at least one copy thread and one page of bounce memory"};
+  if (options.bounce_bytes < page_size) {
+    return error{errc::invalid_argument, 0, "the copy engine needs at least one page of bounce memory"};
   }
-  auto threads = std::make_shared<engine_threads>(options.rates.host_bytes_per_second);
+  auto threads = std::make_shared<engine_threads>();
   threads->max_epochs_per_vm = options.max_epochs_per_vm;
   auto faults = fault_thread::start(options, threads->counters);
   if (!faults) return std::move(faults).error();
   threads->faults = std::move(*faults);
-  for (unsigned i = 0; i < options.copy_threads; ++i) {
-    auto copier = copy_thread::start(options, *threads->faults, threads->counters, threads->host_limit);
-    if (!copier) return std::move(copier).error();
-    threads->copiers.push_back(std::move(*copier));
-  }
+  auto copier = copy_thread::start(options, *threads->faults, threads->counters);
+  if (!copier) return std::move(copier).error();
+  threads->copier = std::move(*copier);
   return std::unique_ptr<copy_engine>(new engine(std::move(threads)));
 }
 

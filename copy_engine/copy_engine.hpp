@@ -91,7 +91,6 @@ class copy_engine {
 };
 
 struct copy_engine_options {
-  unsigned copy_threads = 1;
   // Bound of the memory for captured pages and those saved ahead, all branches together.
   std::uint64_t bounce_bytes = 256 * mib;
   unsigned max_epochs_per_vm = 8;

@@ -1,19 +1,17 @@
-// What the fault thread and the copy thread share: the VM, and the epochs (one per branch) of it.
+// One branch's view of a VM's RAM: what the fault thread and the copy thread share of it.
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "base/guest_memory.hpp"
+#include "base/intrusive_stack.hpp"
 #include "copy_engine/bounce_pool.hpp"
 #include "copy_engine/copy_engine.hpp"
-#include "copy_engine/fault_around.hpp"
 #include "copy_engine/page_states.hpp"
 
 namespace coppice {
@@ -34,16 +32,16 @@ enum class epoch_phase {
   prearming,  // RAM is being protected slice by slice; faults mark pages as touched
   prearmed,   // all protected but the touched pages
   active,     // the epoch has begun: faults capture
-  failed,     // a protection change failed, or a fault waited too long: only waits for its detachment
-  detached,   // over: the fault thread does nothing for it any more
+  failed,     // a protection change failed, or a fault waited too long: only waits to be closed
+  closed,     // over: the fault thread does nothing for it any more
 };
 
-// One branch. What is const never changes; every other member says who may use it.
-struct epoch {
-  using failure_report = std::function<void(const std::shared_ptr<epoch>&, const error&)>;
+// What is const never changes; every other member says who may use it.
+struct memory_epoch {
+  using failure_report = std::function<void(const std::shared_ptr<memory_epoch>&, const error&)>;
 
-  epoch(std::shared_ptr<attached_vm> of, std::shared_ptr<guest_memory> ram, std::function<void()> wake,
-        failure_report report)
+  memory_epoch(std::shared_ptr<attached_vm> of, std::shared_ptr<guest_memory> ram, std::function<void()> wake,
+               failure_report report)
       : vm(std::move(of)),
         memory(std::move(ram)),
         wake_copier(std::move(wake)),
@@ -71,6 +69,13 @@ struct epoch {
     if (phase == epoch_phase::active) return std::nullopt;
     return given_up.value_or(error{errc::cancelled, 0, "the branch was given up"});
   }
+  // The guest wrote to it before the epoch began.
+  void touch(std::size_t page) {
+    if (is_touched[page]) return;
+    is_touched[page] = true;
+    touched.push_back(page);
+    ++touches_of_block[page / block_pages];
+  }
 
   // Shared.
   page_states states;
@@ -82,60 +87,6 @@ struct epoch {
   std::atomic<std::int64_t> prearm_us{0};
   std::atomic<std::uint64_t> settled_pages{0};  // this and the next are written by the copy thread
   std::atomic<bool> waits_for_limit{false};
-};
-
-// A fault that waits for a bounce buffer.
-struct deferred_fault {
-  std::size_t page = 0;
-  engine_clock::time_point since;
-};
-
-// One VM's RAM under the engine's protection. Fault thread only, but for `memory` and `bounce`.
-struct attached_vm {
-  std::shared_ptr<guest_memory> memory;
-  std::shared_ptr<const unique_fd> uffd;       // none when the VM is gone; closed when nobody uses it any more
-  std::vector<memory_region> regions;          // by file offset
-  std::vector<std::shared_ptr<epoch>> epochs;  // not detached ones
-  bounce_share bounce;
-  fault_around around;
-  std::deque<deferred_fault> deferred_faults;  // oldest first
-  // Bytes of RAM lifted so far, behind the copies; nullopt: nothing is protected, or an epoch needs all of it.
-  std::optional<std::size_t> lift_offset;
-  std::size_t saved_pages = 0;                     // RAM's first, of which that is known: no epoch needs them any more
-  std::vector<std::function<void()>> when_lifted;  // called once all is (or need not be any more)
-
-  // Page number of an address that a uffd message names; nullopt if no region holds it.
-  std::optional<std::size_t> page_of(std::uint64_t address) const noexcept {
-    for (const memory_region& region : regions) {
-      if (address >= region.host_address && address - region.host_address < region.size) {
-        return (region.file_offset + (address - region.host_address)) / page_size;
-      }
-    }
-    return std::nullopt;
-  }
-
-  // The part of [offset, offset + size) of RAM that lies in one region, as the VMM addresses it; size 0 past the end.
-  memory_region piece_at(std::uint64_t offset, std::uint64_t size) const noexcept {
-    for (const memory_region& region : regions) {
-      if (offset < region.file_offset + region.size) {
-        const std::uint64_t begin = std::max(offset, region.file_offset);
-        if (begin >= offset + size) return {0, 0, begin};
-        return {region.host_address + (begin - region.file_offset),
-                std::min(offset + size, region.file_offset + region.size) - begin, begin};
-      }
-    }
-    return {0, 0, memory->size()};
-  }
-
-  // Hands pages [first, end) to `use`, piece by piece: more than one where they cross from region to region.
-  template <class Use>
-  void for_each_piece(std::size_t first, std::size_t end, Use use) const {
-    for (std::uint64_t offset = first * page_size; offset < end * page_size;) {
-      const memory_region piece = piece_at(offset, end * page_size - offset);
-      use(piece);
-      offset = piece.file_offset + piece.size;
-    }
-  }
 };
 
 }  // namespace coppice

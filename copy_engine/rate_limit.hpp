@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
-#include <mutex>
 
 namespace coppice {
 
-// Spaces out what is spent. A limit of 0 is none. Thread-safe.
+// Spaces out what is spent. A limit of 0 is none. Not thread-safe: the copy thread's, so that nobody waits for one that
+// it has locked.
 class rate_limit {
  public:
   using clock = std::chrono::steady_clock;
@@ -17,7 +17,6 @@ class rate_limit {
 
   // From `now` on; what was spent before and is still to be waited for is waited for at the new speed.
   void set(std::uint64_t bytes_per_second, clock::time_point now) {
-    const std::lock_guard lock(mutex_);
     if (next_ > now && bytes_per_second_ != 0 && bytes_per_second != 0) {
       const double scale = static_cast<double>(bytes_per_second_) / static_cast<double>(bytes_per_second);
       next_ = now + std::chrono::duration_cast<clock::duration>((next_ - now) * scale);
@@ -29,14 +28,12 @@ class rate_limit {
 
   // How long to wait before anything more may be spent; zero: nothing to wait for.
   std::chrono::nanoseconds wait_at(clock::time_point now) {
-    const std::lock_guard lock(mutex_);
     if (bytes_per_second_ == 0) return {};
     return std::max(std::chrono::nanoseconds(next_ - now), std::chrono::nanoseconds(0));
   }
 
   // May go beyond the limit: what follows waits the longer.
   void spend(std::uint64_t bytes, clock::time_point now) {
-    const std::lock_guard lock(mutex_);
     if (bytes_per_second_ == 0) return;
     const double seconds = static_cast<double>(bytes) / static_cast<double>(bytes_per_second_);
     next_ = std::max(next_, now - credit) +
@@ -47,7 +44,6 @@ class rate_limit {
   static constexpr std::chrono::milliseconds credit{
       5};  // unused time that may be caught up on: a late wake-up costs none
 
-  std::mutex mutex_;
   std::uint64_t bytes_per_second_;
   clock::time_point next_;
 };

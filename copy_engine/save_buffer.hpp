@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "base/units.hpp"
-#include "copy_engine/epoch.hpp"
+#include "copy_engine/attached_vm.hpp"
 
 namespace coppice {
 

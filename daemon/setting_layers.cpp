@@ -24,10 +24,10 @@ std::vector<std::string> split_at_colons(const std::string& text) {
 }
 
 std::string shown_value(const CLI::Option& option) {
-  const auto given = option.results();
+  const auto& given = option.results();
   if (is_list(option)) {
     std::string list;
-    for (const auto& each : given) list += (list.empty() ? "" : ", ") + quoted_for_config(each);
+    for (const auto& each : given) list.append(list.empty() ? "" : ", ").append(quoted_for_config(each));
     return "[" + list + "]";
   }
   const std::string value = given.empty() ? option.get_default_str() : given.back();

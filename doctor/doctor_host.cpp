@@ -31,7 +31,7 @@ constexpr std::string_view live_branches_advice =
 struct version {
   int major = 0;
   int minor = 0;
-  auto operator<=>(const version&) const = default;
+  auto operator<=>(const version&) const = default;  // NOLINT(modernize-use-nullptr): clang-tidy 14 takes it for one
 };
 constexpr version starts_vms{5, 11};      // close_range(2) with CLOSE_RANGE_CLOEXEC
 constexpr version protects_shmem{5, 19};  // UFFD_FEATURE_WP_HUGETLBFS_SHMEM

@@ -23,8 +23,8 @@ result<config_entry> entry_of(const std::string& key, const toml::node& node, co
   config_entry entry{key, {}, node.source().begin.line};
   if (node.is_table()) return wrong(file, entry.line, key + " is a section: settings have none");
   const auto add = [&](const toml::node& one) {
-    auto value = value_of(one);
-    if (value) entry.values.push_back(*std::move(value));
+    const auto value = value_of(one);
+    if (value) entry.values.push_back(*value);
     return value.has_value();
   };
   const auto* const list = node.as_array();

@@ -1,17 +1,18 @@
 #include "options/listen_address.hpp"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
 #include <charconv>
 #include <filesystem>
 
-#include "base/fd.hpp"
-
 namespace coppice {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+
 namespace {
 
 error wrong_address(std::string what, int code = 0) {
@@ -63,33 +64,27 @@ std::string to_string(const listen_address& address) {
 
 result<void> check_can_listen(const listen_address& address) {
   if (address.ip.starts_with("unix:")) return check_unix_socket(address.ip.substr(5));
-  sockaddr_in v4{};
-  sockaddr_in6 v6{};
-  v4.sin_family = AF_INET;
-  v4.sin_port = htons(address.port);
-  v6.sin6_family = AF_INET6;
-  v6.sin6_port = htons(address.port);
-  const bool is_v4 = ::inet_pton(AF_INET, address.ip.c_str(), &v4.sin_addr) == 1;
-  if (!is_v4 && ::inet_pton(AF_INET6, address.ip.c_str(), &v6.sin6_addr) != 1) {
-    return wrong_address(address.ip + " is no IP address");
+  boost::system::error_code failure;
+  const auto ip = asio::ip::make_address(address.ip, failure);
+  if (failure) return wrong_address(address.ip + " is no IP address");
+  const tcp::endpoint endpoint(ip, address.port);
+  asio::io_context context;
+  tcp::acceptor probe(context);
+  probe.open(endpoint.protocol(), failure);
+  // As the server does: connections that have just ended hold nothing up.
+  if (!failure) probe.set_option(tcp::acceptor::reuse_address(true), failure);
+  if (!failure) probe.bind(endpoint, failure);
+  if (!failure) return {};
+  if (failure == asio::error::address_in_use) {
+    return error{errc::conflict, failure.value(), "listen: " + to_string(address)};
   }
-  const unique_fd probe(::socket(is_v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!probe) return errno_error("listen: socket");
-  const int on = 1;  // as the server does: connections that have just ended hold nothing up
-  ::setsockopt(probe.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  // The socket API's own polymorphism: bind(2) tells the two apart by their family.
-  const auto* const name = is_v4 ? reinterpret_cast<const sockaddr*>(&v4) : reinterpret_cast<const sockaddr*>(&v6);
-  if (::bind(probe.get(), name, is_v4 ? sizeof v4 : sizeof v6) == 0) return {};
-  if (errno == EADDRINUSE) return error{errc::conflict, errno, "listen: " + to_string(address)};
-  return wrong_address("this host can't use " + to_string(address), errno);
+  return wrong_address("this host can't use " + to_string(address), failure.value());
 }
 
 bool is_local(const listen_address& address) {
   if (address.ip.starts_with("unix:")) return true;
-  in_addr v4{};
-  if (::inet_pton(AF_INET, address.ip.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
-  in6_addr v6{};
-  return ::inet_pton(AF_INET6, address.ip.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+  boost::system::error_code failure;
+  return asio::ip::make_address(address.ip, failure).is_loopback() && !failure;
 }
 
 }  // namespace coppice

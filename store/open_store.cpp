@@ -31,7 +31,7 @@ std::filesystem::path vmstate_folder(const std::filesystem::path& tmpfs, const s
   std::array<char, 17> hash{};
   std::snprintf(hash.data(), hash.size(), "%016llx",
                 static_cast<unsigned long long>(XXH3_64bits(text.data(), text.size())));
-  const auto folder = tmpfs / (std::string("coppice-") + hash.data());
+  auto folder = tmpfs / (std::string("coppice-") + hash.data());
   if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return {};
   struct stat status {};
   if (::lstat(folder.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) return {};

@@ -11,6 +11,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import textwrap
 
 HEAD = """# API
 
@@ -49,6 +50,9 @@ def type_of(schema: dict) -> str:
 
 
 def table(titles: list[str], rows: list[list[str]]) -> str:
+    """A list where a cell would be too long for a table (tools/check_prose.py)."""
+    if any(len(cell) > 100 for row in rows for cell in row):
+        return "".join(f"- {first}: {'. '.join(cell for cell in rest if cell)}\n" for first, *rest in rows) + "\n"
     lines = [titles, ["---"] * len(titles), *rows]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines) + "\n"
 
@@ -120,7 +124,16 @@ def markdown(document: dict) -> str:
     text += "## Schemas\n\n"
     for name, schema in document["components"]["schemas"].items():
         text += describe_schema(name, schema)
-    return text.rstrip("\n") + "\n"
+    return "\n\n".join(wrapped(block) for block in text.strip("\n").split("\n\n")) + "\n"
+
+
+def wrapped(block: str) -> str:
+    """A paragraph or list in lines of at most 120 columns; headings, tables and comments as they are."""
+    if block.startswith(("|", "#", "<!--")):
+        return block
+    items = block.split("\n") if block.startswith("- ") else [block]
+    return "\n".join(textwrap.fill(item, 120, subsequent_indent="  " if item.startswith("- ") else "",
+                                   break_long_words=False, break_on_hyphens=False) for item in items)
 
 
 def main() -> int:

@@ -1,20 +1,19 @@
 #include "vmm/event_loop.hpp"
 
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/timerfd.h>
 
 #include <array>
 #include <cassert>
 #include <future>
 #include <map>
-#include <mutex>
 #include <thread>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "base/fd.hpp"
+#include "base/task_queue.hpp"
 
 namespace coppice {
 namespace {
@@ -38,6 +37,7 @@ timespec to_timespec(event_loop::clock::time_point when) {
 
 class event_loop::state {
  public:
+  explicit state(unique_fd wakeup) : tasks_(std::move(wakeup)) {}
   result<void> open();
   void run();
   void stop();
@@ -57,21 +57,16 @@ class event_loop::state {
   };
 
   result<void> add_own(int fd, std::uint64_t token);
-  bool run_posted();
   void run_due_timers();
   void dispatch(std::uint64_t token, std::uint32_t events);
   void arm_timer();
-  void wake() noexcept;
 
   unique_fd epoll_;
-  unique_fd wake_;
   unique_fd timer_;
-
-  std::mutex mutex_;  // guards the next two
-  std::vector<task> posted_;
-  bool stopping_ = false;
+  task_queue tasks_;
 
   // The loop's thread only.
+  bool stopping_ = false;
   std::uint64_t next_token_ = first_watch;
   std::unordered_map<int, watched> watches_;
   std::unordered_map<std::uint64_t, int> fd_of_token_;
@@ -91,49 +86,19 @@ result<void> event_loop::state::add_own(int fd, std::uint64_t token) {
 result<void> event_loop::state::open() {
   epoll_ = unique_fd(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_) return errno_error("event loop: epoll_create1");
-  wake_ = unique_fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!wake_) return errno_error("event loop: eventfd");
   timer_ = unique_fd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
   if (!timer_) return errno_error("event loop: timerfd_create");
-  COPPICE_TRY(add_own(wake_.get(), wake_token));
+  COPPICE_TRY(add_own(tasks_.fd(), wake_token));
   return add_own(timer_.get(), timer_token);
 }
 
-void event_loop::state::wake() noexcept {
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const auto written = ::write(wake_.get(), &one, sizeof one);  // fails only if already signalled
-}
-
 void event_loop::state::post(task work) {
-  bool first = false;
-  {
-    const std::lock_guard lock(mutex_);
-    first = posted_.empty();
-    posted_.push_back(std::move(work));
-  }
-  if (first && std::this_thread::get_id() != thread_id) wake();  // the loop itself looks before it sleeps
+  if (std::this_thread::get_id() == thread_id) return tasks_.post_to_self(std::move(work));
+  tasks_.post(std::move(work));
 }
 
 void event_loop::state::stop() {
-  {
-    const std::lock_guard lock(mutex_);
-    stopping_ = true;
-  }
-  wake();
-}
-
-// What has been posted up to now. False if that was nothing.
-bool event_loop::state::run_posted() {
-  std::vector<task> tasks;
-  {
-    const std::lock_guard lock(mutex_);
-    tasks.swap(posted_);
-  }
-  for (auto& work : tasks) {
-    work();
-    work = nullptr;  // releases what it captured before the next one runs
-  }
-  return !tasks.empty();
+  post([this] { stopping_ = true; });
 }
 
 void event_loop::state::run_due_timers() {
@@ -156,26 +121,22 @@ void event_loop::state::dispatch(std::uint64_t token, std::uint32_t events) {
 void event_loop::state::run() {
   std::array<epoll_event, 64> events;
   for (;;) {
-    bool idle = false;
-    {
-      const std::lock_guard lock(mutex_);
-      if (stopping_ && posted_.empty()) return;
-      idle = posted_.empty();
-    }
+    const bool idle = tasks_.empty();
+    if (stopping_ && idle) return;
     const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), idle ? -1 : 0);
     for (int i = 0; i < count; ++i) {
       const auto& event = events[static_cast<std::size_t>(i)];
-      std::uint64_t drained = 0;
       if (event.data.u64 == wake_token) {
-        [[maybe_unused]] const auto read = ::read(wake_.get(), &drained, sizeof drained);
+        tasks_.clear_wakeups();
       } else if (event.data.u64 == timer_token) {
+        std::uint64_t drained = 0;
         [[maybe_unused]] const auto read = ::read(timer_.get(), &drained, sizeof drained);
         run_due_timers();
       } else {
         dispatch(event.data.u64, event.events);
       }
     }
-    for (int round = 0; round < rounds_a_look && run_posted(); ++round) {
+    for (int round = 0; round < rounds_a_look && tasks_.run_posted(); ++round) {
     }
   }
 }
@@ -221,7 +182,9 @@ void event_loop::state::unwatch(int fd) noexcept {
 }
 
 result<std::shared_ptr<event_loop>> event_loop::create() {
-  auto shared = std::make_shared<state>();
+  auto wakeup = task_queue::make_eventfd();
+  if (!wakeup) return std::move(wakeup).error();
+  auto shared = std::make_shared<state>(std::move(*wakeup));
   COPPICE_TRY(shared->open());
   std::promise<void> started;
   shared->thread = std::thread([shared, &started] {

@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "actors/worker_pool.hpp"
+#include "base/worker_pool.hpp"
 #include "copy_engine/copy_engine.hpp"
 #include "store/store.hpp"
 #include "tests/support/temp_dir.hpp"

@@ -29,7 +29,8 @@ class fake_control_plane : public control_plane {
 
   std::optional<error> failure;  // every call fails with it
   bool from_another_thread = false;
-  bool hold = false;  // keep completions until release()
+  bool hold = false;           // keep completions until release()
+  bool hold_branches = false;  // those of branch() only
   snapshot_status branch_status = snapshot_status::ready;
   std::map<std::string, snapshot_info> snapshots;
   std::map<std::string, sandbox_info> sandboxes;
@@ -40,6 +41,7 @@ class fake_control_plane : public control_plane {
   std::optional<branch_request> branched;
   std::optional<bool> journal_reset;
   std::optional<bool> deleted_with_descendants;
+  std::optional<error> refused_deletion;
   std::optional<std::uint16_t> guest_port;  // on 127.0.0.1: the agent of every guest
   std::function<void()> on_call;
 
@@ -69,6 +71,7 @@ class fake_control_plane : public control_plane {
   }
   void delete_snapshot(const std::string& tag, bool cascade, completion<void> done) override {
     deleted_with_descendants = cascade;
+    if (refused_deletion) return done(*refused_deletion);
     complete_void(std::move(done), snapshots.erase(tag) > 0, "snapshot '" + tag + "'");
   }
   void verify_snapshot(const std::string& tag, completion<verify_report> done) override {
@@ -103,7 +106,10 @@ class fake_control_plane : public control_plane {
     info.mode = request.mode;
     info.status = branch_status;
     info.pause = pause_breakdown{.total = std::chrono::microseconds(1250)};
-    complete<snapshot_info>(std::move(done), info);
+    if (!hold_branches) return complete<snapshot_info>(std::move(done), info);
+    const std::lock_guard lock(mutex_);
+    held_.push_back([done = std::move(done), info] { done(info); });
+    changed_.notify_all();
   }
   void journal(const std::string&, bool reset, completion<journal_status> done) override {
     journal_reset = reset;

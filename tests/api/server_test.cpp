@@ -2,16 +2,12 @@
 
 #include <gmock/gmock.h>
 
-#include <boost/asio/buffer.hpp>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/read.hpp>
-#include <boost/asio/write.hpp>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "api/openapi.hpp"
 #include "client/client.hpp"
+#include "tests/api/fake_agent.hpp"
 #include "tests/api/fake_control_plane.hpp"
 #include "tests/api/raw_client.hpp"
 
@@ -153,37 +149,6 @@ TEST_F(server, what_needs_an_agent_in_the_guest_is_409_with_the_reason) {
   EXPECT_EQ(send("POST", "/v1/sandboxes/sb-1/eval", "{}").status, 400u);
 }
 
-// An agent that listens on 127.0.0.1, for one exchange.
-class agent {
- public:
-  explicit agent(std::string says) : says_(std::move(says)), thread_([this] { serve(); }) {}
-  ~agent() { thread_.join(); }
-  agent(const agent&) = delete;
-  agent& operator=(const agent&) = delete;
-
-  std::uint16_t port() const { return acceptor_.local_endpoint().port(); }
-  json heard() {
-    thread_.join();
-    thread_ = std::thread([] {});
-    return json::parse(heard_, nullptr, false);
-  }
-
- private:
-  using tcp = boost::asio::ip::tcp;
-  void serve() {
-    auto connection = acceptor_.accept();
-    boost::system::error_code end;
-    boost::asio::read(connection, boost::asio::dynamic_buffer(heard_), end);  // to the end of the stream
-    boost::asio::write(connection, boost::asio::buffer(says_), end);
-  }
-
-  const std::string says_;
-  boost::asio::io_context context_;
-  tcp::acceptor acceptor_{context_, tcp::endpoint(boost::asio::ip::address_v4::loopback(), 0)};
-  std::string heard_;
-  std::thread thread_;  // last: it uses the others
-};
-
 TEST_F(server, exec_eval_and_ping_are_passed_on_to_the_agent_in_the_guest) {
   add_sandbox("sb-1");
   struct exchange {
@@ -203,7 +168,7 @@ TEST_F(server, exec_eval_and_ping_are_passed_on_to_the_agent_in_the_guest) {
        R"({"args":["none"]})",
        {{"action", "exec"}, {"args", {"none"}}, {"timeout", 30}},
        R"({"error":"no such program"})",
-       {{"stdout", ""}, {"stderr", "no such program"}, {"exit_code", 1}}},
+       {{"stdout", ""}, {"stderr", "no such program"}, {"exit_code", 1}, {"error", "no such program"}}},
       {"eval",
        R"({"code":"1+1"})",
        {{"action", "eval"}, {"code", "1+1"}},
@@ -217,7 +182,7 @@ TEST_F(server, exec_eval_and_ping_are_passed_on_to_the_agent_in_the_guest) {
       {"ping", "", {{"action", "ping"}}, R"({"pong":true})", {{"pong", true}}},
   };
   for (const auto& each : exchanges) {
-    agent guest(each.says);
+    fake_agent guest(each.says);
     plane_.guest_port = guest.port();
     const auto answer = send("POST", std::string("/v1/sandboxes/sb-1/") + each.what, each.body);
     EXPECT_EQ(answer.status, 200u) << answer.body;
@@ -235,7 +200,7 @@ TEST_F(server, an_agent_that_cannot_be_understood_or_reached_is_503_with_the_rea
                                                         {"[1]", "no JSON object"},
                                                         {deep, "nested too deep"},
                                                         {std::string(17 * mib, ' '), "sends more than 16.0 MiB"}}) {
-    agent guest(says);
+    fake_agent guest(says);
     plane_.guest_port = guest.port();
     const auto answer = send("POST", "/v1/sandboxes/sb-1/ping");
     EXPECT_EQ(answer.status, 503u) << reason;
@@ -546,52 +511,6 @@ TEST_F(server, stopping_gives_up_on_an_answer_that_does_not_come_and_a_late_one_
   waiting.join();
   api_.reset();
   plane_.release();
-}
-
-TEST(client, an_answers_error_comes_with_its_kind_and_sentence) {
-  fake_control_plane plane;
-  const auto api = *api_server::start("127.0.0.1", 0, plane);
-  const auto client = *api_client::create("http://127.0.0.1:" + std::to_string(api->port()) + "/");
-  plane.failure = error{errc::already_exists, 0, "tag 'a' is taken"};
-  const auto answer = client.get("/v1/snapshots");
-  ASSERT_FALSE(answer.ok());
-  EXPECT_EQ(answer.error().code, errc::already_exists);
-  EXPECT_EQ(answer.error().message(), "tag 'a' is taken");
-  plane.failure.reset();
-  plane.snapshots["a"].tag = "a";
-  EXPECT_TRUE(client.remove("/v1/snapshots/a")->is_null());
-  EXPECT_EQ((*client.post("/v1/sandboxes", {{"snapshot_tag", "a"}})).size(), 1u);
-  EXPECT_EQ(client.get("/metrics").error().code, errc::corrupt);
-}
-
-TEST(client, nobody_listening_is_unavailable_with_what_to_do) {
-  const auto answer = api_client::create("127.0.0.1:1")->get("/healthz");
-  ASSERT_FALSE(answer.ok());
-  EXPECT_EQ(answer.error().code, errc::unavailable);
-  EXPECT_THAT(answer.error().message(), AllOf(HasSubstr("http://127.0.0.1:1"), HasSubstr("coppiced --root")));
-}
-
-TEST(client, a_server_that_does_not_answer_is_given_up_on) {
-  fake_control_plane plane;
-  plane.hold = true;
-  const auto api = *api_server::start("127.0.0.1", 0, plane);
-  auto client = *api_client::create("127.0.0.1:" + std::to_string(api->port()));
-  client.set_timeout(std::chrono::milliseconds(100));
-  const auto answer = client.get("/v1/snapshots");
-  ASSERT_FALSE(answer.ok());
-  EXPECT_EQ(answer.error().code, errc::deadline_exceeded);
-}
-
-TEST(client, a_bad_server_address_is_refused) {
-  for (const char* url : {"", "localhost", "http://", "http://:80", "http://a:", "http://a:x", "http://a:0", "a:70000",
-                          "https://a:1/x", "http://a/b:1"}) {
-    EXPECT_FALSE(api_client::create(url).ok()) << url;
-  }
-  EXPECT_EQ(api_client::create("http://[::1]:8889")->url(), "http://[::1]:8889");
-}
-
-TEST(client, a_path_segment_is_escaped) {
-  EXPECT_EQ(path_segment("../x y"), "..%2Fx%20y");
 }
 
 }  // namespace

@@ -41,6 +41,41 @@ TEST_F(log_test, fields_follow_the_message_of_their_line_and_of_no_other) {
                                         ".*\"message\":\"next\"\\}\n"));
 }
 
+class json_log_test : public log_test {
+ protected:
+  json_log_test() { sink_->set_formatter(make_json_formatter()); }
+
+  // `text` as it stands in a line, quotes included.
+  std::string quoted(std::string_view text) {
+    text_.str("");
+    spdlog::log(spdlog::level::info, spdlog::string_view_t(text.data(), text.size()));
+    const auto line = text_.str();
+    const auto begin = line.find("\"message\":") + 10;
+    return line.substr(begin, line.size() - begin - 2);
+  }
+};
+
+TEST_F(json_log_test, plain_text_is_only_quoted) {
+  EXPECT_EQ(quoted("a branch: 12 ms"), R"("a branch: 12 ms")");
+  EXPECT_EQ(quoted(""), R"("")");
+}
+
+TEST_F(json_log_test, quotes_backslashes_and_control_characters_are_escaped) {
+  EXPECT_EQ(quoted("\"\\\n\t\r"), R"("\"\\\n\t\r")");
+  EXPECT_EQ(quoted({"\0\x1f\x7f", 3}), "\"\\u0000\\u001f\x7f\"");
+}
+
+TEST_F(json_log_test, utf8_stays_as_it_is) {
+  EXPECT_EQ(quoted("µs → 😀"), "\"µs → 😀\"");
+}
+
+TEST_F(json_log_test, each_byte_that_is_no_utf8_becomes_a_replacement_character) {
+  EXPECT_EQ(quoted("a\xff\xc3"), "\"a\xef\xbf\xbd\xef\xbf\xbd\"");                // never valid; cut off
+  EXPECT_EQ(quoted("\xc0\xaf"), "\"\xef\xbf\xbd\xef\xbf\xbd\"");                  // too long for its value
+  EXPECT_EQ(quoted("\xed\xa0\x80"), "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");  // a surrogate
+  EXPECT_EQ(quoted("\xf4\x90\x80\x80").size(), 2U + 4 * 3);                       // above U+10FFFF
+}
+
 TEST_F(log_test, a_human_line_leaves_the_fields_out) {
   sink_->set_pattern("%l %n: %v");
   log_with(spdlog::level::info, "branch b1 is ready", std::array<log_field, 1>{{{"tag", "b1"}}});

@@ -1,52 +1,21 @@
-#include "cli/coppice.hpp"
-
 #include <gmock/gmock.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
-#include <sstream>
+#include <thread>
 
-#include "api/server.hpp"
-#include "base/file.hpp"
 #include "base/units.hpp"
-#include "cli/commands.hpp"
+#include "cli/snapshot_commands.hpp"
 #include "options/exit_codes.hpp"
 #include "options/listen_address.hpp"
-#include "tests/api/fake_control_plane.hpp"
-#include "tests/support/temp_dir.hpp"
+#include "tests/cli/coppice_command.hpp"
+#include "tests/support/one_answer.hpp"
 
 namespace coppice {
 namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-class coppice_command : public ::testing::Test {
- protected:
-  void SetUp() override {
-    auto started = api_server::start("127.0.0.1", 0, plane_);
-    ASSERT_TRUE(started.ok());
-    api_ = *std::move(started);
-    server_ = "http://127.0.0.1:" + std::to_string(api_->port());
-  }
-
-  // Runs `coppice --server ... words`; keeps what it printed.
-  int run(std::vector<const char*> words) {
-    words.insert(words.begin(), {"coppice", "--server", server_.c_str()});
-    std::ostringstream out;
-    std::ostringstream err;
-    const int code = run_coppice(static_cast<int>(words.size()), words.data(), out, err);
-    out_ = out.str();
-    err_ = err.str();
-    return code;
-  }
-
-  fake_control_plane plane_;
-  std::unique_ptr<api_server> api_;
-  std::string server_;
-  std::string out_;
-  std::string err_;
-};
+using ::testing::Not;
 
 TEST_F(coppice_command, help_tells_exit_codes_and_an_example_for_each_command) {
   EXPECT_EQ(run({"--help"}), exit_ok);
@@ -64,6 +33,12 @@ TEST_F(coppice_command, help_tells_exit_codes_and_an_example_for_each_command) {
                                                           {"sandbox", "rm"},
                                                           {"branch"},
                                                           {"verify"},
+                                                          {"exec"},
+                                                          {"eval"},
+                                                          {"ping"},
+                                                          {"journal"},
+                                                          {"events"},
+                                                          {"version"},
                                                           {"doctor"},
                                                           {"top"},
                                                           {"completion"},
@@ -90,8 +65,46 @@ TEST_F(coppice_command, wrong_usage_is_2) {
       {"top", "--interval", "0"},
       {"completion", "tcsh"}};
   for (const auto& words : wrong) EXPECT_EQ(run(words), exit_usage) << err_;
+  EXPECT_EQ(run({"snapshot", "rm"}), exit_usage);
+  EXPECT_THAT(err_, AllOf(HasSubstr("coppice: "), HasSubstr("See 'coppice snapshot rm --help'.\n")));
+  EXPECT_EQ(run({"nonsense"}), exit_usage);
+  EXPECT_THAT(err_, HasSubstr("See 'coppice --help'."));
   server_ = "nowhere";
   EXPECT_EQ(run({"snapshot", "ls"}), exit_usage);
+}
+
+TEST_F(coppice_command, failures_are_json_too_where_json_is_wanted) {
+  plane_.failure = error{errc::conflict, 0, "it went wrong"};
+  const nlohmann::json wanted = {
+      {"error", {{"code", "conflict"}, {"message", "it went wrong"}, {"exit_code", exit_conflict}}}};
+  for (const std::vector<const char*>& words :
+       std::vector<std::vector<const char*>>{{"snapshot", "ls"},
+                                             {"snapshot", "ls", "-q"},
+                                             {"snapshot", "info", "b1"},
+                                             {"snapshot", "create", "b1", "--kernel", "/k"},
+                                             {"verify", "b1"},
+                                             {"sandbox", "ls"},
+                                             {"sandbox", "create", "b1", "-q"},
+                                             {"branch", "sb-1"},
+                                             {"journal", "sb-1"},
+                                             {"top"}}) {
+    auto with_json = words;
+    with_json.push_back("--json");
+    EXPECT_EQ(run(with_json), exit_conflict) << words[0];
+    EXPECT_EQ(nlohmann::json::parse(err_), wanted);
+    EXPECT_EQ(out_, "");
+  }
+}
+
+TEST_F(coppice_command, wrong_usage_is_json_too) {
+  EXPECT_EQ(run({"snapshot", "rm", "--json"}), exit_usage);
+  EXPECT_EQ(nlohmann::json::parse(err_)["error"]["code"], "invalid_argument");
+  EXPECT_THAT(nlohmann::json::parse(err_)["error"]["message"].get<std::string>(), HasSubstr("snapshot rm --help"));
+  EXPECT_EQ(run({"snapshot", "create", "--json", "b1", "--memory", "12Q"}), exit_usage);
+  EXPECT_EQ(nlohmann::json::parse(err_)["error"]["exit_code"], exit_usage);
+  server_ = "nowhere";
+  EXPECT_EQ(run({"snapshot", "ls", "--json"}), exit_usage);
+  EXPECT_THAT(nlohmann::json::parse(err_)["error"]["message"].get<std::string>(), HasSubstr("nowhere"));
 }
 
 TEST_F(coppice_command, each_kind_of_failure_has_its_exit_code_and_sentence) {
@@ -146,15 +159,92 @@ TEST_F(coppice_command, a_snapshot_is_created_with_an_absolute_kernel_path) {
   EXPECT_EQ(plane_.created_snapshot->boot_time, std::chrono::seconds(15));
 }
 
+TEST_F(coppice_command, a_snapshot_is_created_with_an_absolute_initrd_path) {
+  one_answer daemon("HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}", false);
+  server_ = daemon.url();
+  EXPECT_EQ(run({"snapshot", "create", "base", "--kernel", "/k", "--initrd", "./initrd.img"}), exit_ok) << err_;
+  const std::string request = daemon.request();
+  const auto body = request.substr(request.find("\r\n\r\n") + 4);
+  EXPECT_EQ(nlohmann::json::parse(body)["initrd"], (std::filesystem::current_path() / "initrd.img").string());
+}
+
 TEST_F(coppice_command, snapshots_are_shown_and_removed) {
   plane_.snapshots["b1"].tag = "b1";
   EXPECT_EQ(run({"snapshot", "info", "b1"}), exit_ok);
   EXPECT_THAT(out_, HasSubstr("memory_checksum"));
   EXPECT_EQ(run({"snapshot", "rm", "b1"}), exit_ok);
   EXPECT_EQ(out_, "removed b1\n");
+  EXPECT_EQ(plane_.deleted_with_descendants, false);
   EXPECT_EQ(run({"snapshot", "rm", "b1"}), exit_not_found);
   EXPECT_EQ(run({"snapshot", "rm", "../b1"}), exit_usage);
   EXPECT_THAT(err_, HasSubstr("bad tag '../b1'"));
+}
+
+TEST_F(coppice_command, each_name_is_removed_also_after_one_that_cannot_be) {
+  plane_.snapshots["b1"].tag = "b1";
+  plane_.snapshots["b3"].tag = "b3";
+  EXPECT_EQ(run({"snapshot", "rm", "b1", "b2", "../x", "b3", "--cascade"}), exit_not_found) << "of the first failure";
+  EXPECT_TRUE(plane_.snapshots.empty());
+  EXPECT_EQ(plane_.deleted_with_descendants, true);
+  EXPECT_EQ(out_, "removed b1\nremoved b3\n");
+  EXPECT_THAT(err_, AllOf(HasSubstr("no snapshot 'b2'"), HasSubstr("bad tag '../x'")));
+  plane_.sandboxes["sb-1"].id = "sb-1";
+  plane_.sandboxes["sb-3"].id = "sb-3";
+  EXPECT_EQ(run({"sandbox", "rm", "sb-1", "sb-2", "sb-3", "--json"}), exit_not_found);
+  EXPECT_TRUE(plane_.sandboxes.empty());
+  EXPECT_EQ(nlohmann::json::parse(out_), nlohmann::json({{"removed", {"sb-1", "sb-3"}}}));
+  EXPECT_EQ(nlohmann::json::parse(err_)["error"]["code"], "not_found");
+}
+
+TEST_F(coppice_command, a_snapshot_is_waited_for_as_long_as_the_daemon_takes) {
+  auto client = *api_client::create(server_);
+  client.set_timeout(std::chrono::milliseconds(20));
+  std::ostringstream out;
+  std::ostringstream err;
+  const command_context context{client, false, false, out, err};
+  plane_.hold = true;
+  int code = -1;
+  snapshot_create_arguments base;
+  base.tag = "base";
+  base.kernel = "/k";
+  base.memory_bytes = 64 * mib;
+  std::thread creating([&] { code = create_snapshot(context, base); });
+  EXPECT_TRUE(plane_.wait_for_held(1));
+  EXPECT_EQ(client.get("/v1/snapshots").error().code, errc::deadline_exceeded) << "so long it has waited, too";
+  plane_.release();
+  creating.join();
+  EXPECT_EQ(code, exit_ok) << err.str();
+}
+
+TEST_F(coppice_command, names_only_are_printed_of_what_is_created_if_that_is_wanted) {
+  EXPECT_EQ(run({"snapshot", "create", "base", "--kernel", "/k", "-q"}), exit_ok);
+  EXPECT_EQ(out_, "base\n");
+  EXPECT_EQ(run({"sandbox", "create", "base", "-n", "2", "-q"}), exit_ok);
+  EXPECT_EQ(out_, "sb-1\nsb-2\n");
+  EXPECT_EQ(run({"snapshot", "create", "base", "--kernel", "/k", "-q", "--json"}), exit_ok);
+  EXPECT_EQ(out_, "base\n") << "as ls -q";
+}
+
+TEST_F(coppice_command, versions_are_of_this_program_the_daemon_and_its_vmm) {
+  EXPECT_EQ(run({"version"}), exit_ok);
+  EXPECT_THAT(out_, AllOf(HasSubstr("coppice "), HasSubstr("coppiced "), HasSubstr(server_), HasSubstr("coppice-vmm"),
+                          HasSubstr("for live it lacks PUT /uffd/wp")));
+  EXPECT_EQ(run({"version", "--json"}), exit_ok);
+  auto told = nlohmann::json::parse(out_);
+  EXPECT_EQ(told["client"]["name"], "coppice");
+  EXPECT_EQ(told["daemon"]["vmm"]["name"], "coppice-vmm");
+  EXPECT_EQ(run({"--version"}), exit_ok);
+  EXPECT_EQ(out_, "coppice " + told["client"]["version"].get<std::string>() + "\n");
+}
+
+TEST_F(coppice_command, without_a_daemon_version_tells_what_it_knows_and_fails) {
+  server_ = "127.0.0.1:1";
+  EXPECT_EQ(run({"version"}), exit_unavailable);
+  EXPECT_THAT(out_, AllOf(HasSubstr("coppice "), Not(HasSubstr("coppiced"))));
+  EXPECT_THAT(err_, HasSubstr("is it running?"));
+  EXPECT_EQ(run({"version", "--json"}), exit_unavailable);
+  EXPECT_TRUE(nlohmann::json::parse(out_)["daemon"].is_null());
+  EXPECT_EQ(nlohmann::json::parse(err_)["error"]["code"], "unavailable");
 }
 
 TEST_F(coppice_command, verification_that_finds_bad_data_is_6) {
@@ -182,121 +272,12 @@ TEST_F(coppice_command, sandboxes_are_created_listed_shown_and_removed) {
   EXPECT_EQ(run({"sandbox", "info", "sb-1"}), exit_not_found);
 }
 
-TEST_F(coppice_command, a_live_branch_is_polled_until_it_is_ready) {
-  plane_.branch_status = snapshot_status::writing;
-  snapshot_info step;
-  step.tag = "b1";
-  step.status = snapshot_status::writing;
-  plane_.info_script.push_back(step);
-  step.status = snapshot_status::ready;
-  plane_.info_script.push_back(step);
-  EXPECT_EQ(run({"branch", "sb-1", "--tag", "b1"}), exit_ok) << err_;
-  EXPECT_THAT(out_, AllOf(HasSubstr("b1"), HasSubstr("ready")));
-  EXPECT_TRUE(plane_.info_script.empty());
-  EXPECT_FALSE(plane_.branched->wait);
-}
-
-TEST_F(coppice_command, a_trace_has_the_steps_the_guest_and_the_progress) {
-  plane_.branch_status = snapshot_status::writing;
-  snapshot_info step;
-  step.tag = "b1";
-  step.branched_from = "sb-1";
-  step.copied_pages = 1;
-  using std::chrono::microseconds;
-  step.timeline = {{"reserve", microseconds(0), microseconds(40)},
-                   {"prearm", microseconds(40), microseconds(500)},
-                   {"pause", microseconds(550), microseconds(300)},
-                   {"resume", microseconds(900), microseconds(200)},
-                   {"copy", microseconds(1100), microseconds(9000)}};
-  plane_.info_script.push_back(step);
-  const temp_dir dir;
-  const auto file = (dir.path() / "trace.json").string();
-  EXPECT_EQ(run({"branch", "sb-1", "--tag", "b1", "--trace", file.c_str()}), exit_ok) << err_;
-  const auto events = nlohmann::json::parse(read_text_file(file).value()).at("traceEvents");
-  const auto slice = [&](const std::string& name) {
-    for (const auto& each : events) {
-      if (each.at("ph") == "X" && each.at("name") == name)
-        return std::pair(each.at("ts").get<int>(), each.at("dur").get<int>());
-    }
-    return std::pair(-1, -1);
-  };
-  EXPECT_EQ(slice("prearm"), std::pair(40, 500));
-  EXPECT_EQ(slice("copy"), std::pair(1100, 9000));
-  EXPECT_EQ(slice("stands still"), std::pair(550, 550));
-  EXPECT_EQ(slice("write-protected"), std::pair(40, 10060));
-  EXPECT_THAT(events.dump(), AllOf(HasSubstr("branch b1 of sb-1"), HasSubstr(R"({"bytes":4096})")));
-}
-
-TEST_F(coppice_command, a_trace_that_cannot_be_written_is_an_error_that_names_it) {
-  EXPECT_EQ(run({"branch", "sb-1", "--mode", "full", "--trace", "/none/trace.json"}), exit_conflict);
-  EXPECT_THAT(err_, HasSubstr("no timeline"));
-  EXPECT_EQ(run({"branch", "sb-1", "--no-wait", "--trace", "/none/trace.json"}), exit_usage);
-}
-
-TEST_F(coppice_command, on_a_terminal_a_branch_shows_how_much_is_copied) {
-  plane_.branch_status = snapshot_status::writing;
-  snapshot_info step;
-  step.tag = "b1";
-  step.status = snapshot_status::writing;
-  step.copied_pages = mib / page_size;
-  step.total_pages = 64 * mib / page_size;
-  plane_.info_script.push_back(step);
-  step.status = snapshot_status::ready;
-  plane_.info_script.push_back(step);
-  std::ostringstream out;
-  std::ostringstream err;
-  const command_context context{*api_client::create(server_), false, true, out, err};
-  EXPECT_EQ(branch_sandbox(context, {.id = "sb-1", .tag = "b1", .trace_file = {}}), exit_ok) << err.str();
-  EXPECT_THAT(err.str(), HasSubstr("copying b1: 1.0 MiB of 64.0 MiB"));
-  EXPECT_THAT(err.str(), ::testing::EndsWith(" \r")) << "and the line is wiped at the end";
-  EXPECT_THAT(out.str(), HasSubstr("ready"));
-}
-
-TEST_F(coppice_command, a_branch_that_fails_while_it_is_polled_is_1_with_the_reason) {
-  plane_.branch_status = snapshot_status::writing;
-  snapshot_info failed;
-  failed.tag = "b1";
-  failed.status = snapshot_status::failed;
-  failed.failure = "the disk is full";
-  plane_.info_script.push_back(failed);
-  EXPECT_EQ(run({"branch", "sb-1", "--tag", "b1"}), exit_failed);
-  EXPECT_THAT(err_, HasSubstr("the disk is full"));
-}
-
-TEST_F(coppice_command, a_failed_branch_has_a_trace_too_once_its_guest_ran_on) {
-  plane_.branch_status = snapshot_status::writing;
-  snapshot_info failed;
-  failed.tag = "b1";
-  failed.branched_from = "sb-1";
-  failed.status = snapshot_status::failed;
-  failed.failure = "the disk is full";
-  failed.timeline = {{"copy", std::chrono::microseconds(5), std::chrono::microseconds(10)}};
-  plane_.info_script.push_back(failed);
-  const temp_dir dir;
-  const auto file = (dir.path() / "trace.json").string();
-  EXPECT_EQ(run({"branch", "sb-1", "--tag", "b1", "--trace", file.c_str()}), exit_failed);
-  EXPECT_THAT(err_, HasSubstr("the disk is full"));
-  EXPECT_THAT(read_text_file(file).value(), HasSubstr("copy"));
-  plane_.failure = error{errc::deadline_exceeded, 0, "step pause missed its deadline"};
-  EXPECT_EQ(run({"branch", "sb-1", "--tag", "b2", "--trace", file.c_str()}), exit_unavailable);
-  EXPECT_THAT(err_, HasSubstr("no trace is written"));
-}
-
-TEST_F(coppice_command, a_branch_that_need_not_be_waited_for_is_shown_as_writing) {
-  plane_.branch_status = snapshot_status::writing;
-  EXPECT_EQ(run({"branch", "sb-1", "--no-wait"}), exit_ok);
-  EXPECT_THAT(out_, HasSubstr("writing"));
-}
-
-TEST_F(coppice_command, a_full_branch_waits_in_the_daemon) {
-  EXPECT_EQ(run({"branch", "sb-1", "--mode", "full"}), exit_ok);
-  EXPECT_TRUE(plane_.branched->wait);
-  EXPECT_EQ(plane_.branched->mode, branch_mode::full);
-}
-
 TEST_F(coppice_command, a_demo_without_a_daemon_binary_says_so) {
   EXPECT_NE(run({"demo", "--branches", "1"}), exit_ok);
   EXPECT_THAT(err_, AllOf(HasSubstr("the demo failed"), HasSubstr("coppiced")));
+  EXPECT_NE(run({"--json", "demo", "--branches", "1"}), exit_ok);
+  EXPECT_TRUE(nlohmann::json::parse(out_).is_object());
+  EXPECT_THAT(err_, HasSubstr(R"("message":"the demo failed: )"));
 }
 
 TEST(listen_address, is_an_ip_and_a_port) {

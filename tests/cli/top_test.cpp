@@ -92,6 +92,12 @@ TEST_F(top_command, prints_one_frame_where_there_is_no_terminal) {
   EXPECT_EQ(run_coppice(5, words, out, err), exit_ok) << err.str();
   EXPECT_THAT(out.str(), AllOf(StartsWith("coppiced "), HasSubstr("sb-1")));
   EXPECT_EQ(out.str().find('\x1b'), std::string::npos);
+  const char* const with_json[] = {"coppice", "--server", server_.c_str(), "top", "--json"};
+  out.str("");
+  EXPECT_EQ(run_coppice(5, with_json, out, err), exit_ok) << err.str();
+  const auto told = nlohmann::json::parse(out.str());
+  EXPECT_EQ(told["sandboxes"][0]["id"], "sb-1");
+  EXPECT_EQ(told["metrics"][0], nlohmann::json({{"name", "up"}, {"labels", nlohmann::json::object()}, {"value", 1.0}}));
   api_.reset();
   EXPECT_EQ(run_coppice(5, words, out, err), exit_unavailable);
 }

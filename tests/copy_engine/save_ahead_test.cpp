@@ -215,7 +215,12 @@ TEST_F(save_ahead_test, a_branch_that_is_given_up_hurries_nobody_though_its_disk
   if (IsSkipped() || HasFatalFailure()) return;
   if (!disk.mounted()) GTEST_SKIP() << "no FUSE here: run as root with /dev/fuse";
   const cpu_set_t all = cpus_of("coppice-fault");
-  auto made = branch("unused", *open_file(disk.file(), O_RDWR));
+  vm->pause();
+  auto made = prearmed_branch("unused");
+  take_instant(made);
+  start_copy(made, *open_file(disk.file(), O_RDWR));
+  ASSERT_TRUE(disk.wait_for_stuck_write());  // before the guest writes: a busy host may not copy anything until then
+  vm->resume();
   EXPECT_TRUE(vm->runs()) << "it is given up before the guest waits for long";
   EXPECT_TRUE(eventually([&] {
     const cpu_set_t copier = cpus_of("coppice-copy"), faults = cpus_of("coppice-fault");

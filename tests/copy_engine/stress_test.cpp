@@ -1,4 +1,4 @@
-// All at once, for the sanitizers above all: several VMs with several writers, two copy threads, overlapping branches,
+// All at once, for the sanitizers above all: several VMs with several writers, overlapping branches,
 // and aborts, each VM branched by a thread of its own.
 #include <random>
 #include <thread>
@@ -53,12 +53,11 @@ void stress_test::hammer(const copy_engine_options& options) {
 }
 
 TEST_F(stress_test, images_of_several_vms_at_once_are_of_their_instants) {
-  hammer({.copy_threads = 2, .bounce_bytes = mib, .longest_deferral = patience});
+  hammer({.bounce_bytes = mib, .longest_deferral = patience});
 }
 
 TEST_F(stress_test, what_is_saved_ahead_of_a_slow_disk_is_of_its_instant) {
-  hammer({.copy_threads = 2,
-          .bounce_bytes = 64 * mib,
+  hammer({.bounce_bytes = 64 * mib,
           .rates = {.branch_bytes_per_second = 16 * mib},
           .longest_deferral = patience,
           .hot_set_time = {}});

@@ -13,42 +13,18 @@
 
 #include "base/fd.hpp"
 #include "client/client.hpp"
+#include "tests/support/child_program.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace coppice::e2e {
 
-inline constexpr auto patience = std::chrono::seconds(60);
+inline constexpr auto patience = child_patience;
 
 // Paths of this build's programs, set by CMake.
 inline const std::filesystem::path coppiced = COPPICE_COPPICED;
 inline const std::filesystem::path coppice_cli = COPPICE_CLI;
 inline const std::filesystem::path coppice_vmm = COPPICE_VMM;
 inline const std::filesystem::path journal_kernel = COPPICE_JOURNAL;
-
-// A program that was started, with its stdout and stderr in one pipe.
-class child_program {
- public:
-  child_program(const std::filesystem::path& program, const std::vector<std::string>& arguments);
-  child_program(const child_program&) = delete;
-  child_program& operator=(const child_program&) = delete;
-  ~child_program();  // SIGKILL, if it still runs
-
-  pid_t pid() const { return pid_; }
-  void signal(int number) const { ::kill(pid_, number); }
-  // Reads on until `text` has appeared in the output; false if the program ends or `patience` is over first.
-  bool wait_for_output(std::string_view text);
-  // Waits for the end; the exit code, or -signal. nullopt: still running after `limit`.
-  std::optional<int> wait_for_exit(std::chrono::milliseconds limit);
-  const std::string& output() const { return output_; }
-
- private:
-  bool read_more(std::chrono::steady_clock::time_point deadline);
-
-  pid_t pid_ = -1;
-  unique_fd pipe_;
-  std::string output_;
-  std::optional<int> exit_;
-};
 
 // Runs `coppice` to its end. Fails the test if that takes longer than `patience`.
 struct cli_outcome {

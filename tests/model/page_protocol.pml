@@ -40,7 +40,7 @@
  *   - CALM (-D) leaves out failures (the kernel's, the disk's, giving up, missed deadlines), aborts, zero pages and holes (which are
  *     a bulk write that completes soon), where two branches with two pages each would be too many states.
  *   - The order of memory accesses is that of the program: page states are acq_rel, all else is on one thread, or handed over by a
- *     queue. The kernel changes one page's protection at once. One VM. Digests, limits, partial writes and detach_vm are not here.
+ *     queue. The kernel changes one page's protection at once. One VM. Digests, limits, partial writes and a VM that is detached are not here.
  *
  * Bugs that the tests put in (-D BUG); each must show as the named assertion, else image_is_of_the_instant:
  *   ARM_BEFORE_PAUSE         the epoch begins before the pause
@@ -103,9 +103,9 @@
 #endif
 
 mtype = { no_request, ask_prearm, ask_rearm, ask_copy, ask_abort };  /* of the session, a task of the fault thread */
-mtype = { idle, prearming, prearmed, begun, failed, detached };      /* epoch_phase; begun: `active` in the code */
+mtype = { idle, prearming, prearmed, begun, failed, closed };        /* epoch_phase; begun: `active` in the code */
 mtype = { armed, in_flight, captured, captured_in_flight, done };    /* page_state */
-mtype = { no_job, copying, detaching, lifted };                      /* job_stage; lifted: `detached` in the code */
+mtype = { no_job, copying, closing, draining };                     /* job_stage */
 mtype = { no_slice, under_way, ended };
 
 typedef epoch {
@@ -225,7 +225,7 @@ end:
   od
 }
 
-/* ---- the helper (protection_thread) ------------------------------------------------------------------------------ */
+/* ---- the helper --------------------------------------------------------------------------------------------------- */
 
 mtype slice = no_slice;
 bool slice_protects;
@@ -251,7 +251,7 @@ end:
 
 /* ---- the fault thread: faults ------------------------------------------------------------------------------------ */
 
-#define is_in_epochs(k) (e[k].phase != idle && e[k].phase != detached)
+#define is_in_epochs(k) (e[k].phase != idle && e[k].phase != closed)
 #ifndef LIFT_PREARMED
 #define is_saved_for(k, p) \
   (!is_in_epochs(k) || e[k].phase == failed || (e[k].phase == begun && !needs_capture(k, p)))
@@ -382,7 +382,7 @@ bool lifting;         /* lift_offset is set, and this: */
 byte lifted_pages;
 
 inline end_waits_of(c) {
-  if :: e[c].close_waits -> e[c].close_waits = false; e[c].stage = lifted :: else fi;
+  if :: e[c].close_waits -> e[c].close_waits = false; e[c].stage = draining :: else fi;
   if :: e[c].end_waits -> e[c].end_waits = false; e[c].end_posted = true :: else fi
 }
 #define needs_all(k) (e[k].phase == prearming || e[k].phase == prearmed)
@@ -410,15 +410,15 @@ inline all_lifted() {
 }
 
 /* closes: for the job, which has ended; else for abort(). */
-inline detach(c, closes) {
+inline close_epoch(c, closes) {
   if
-  :: e[c].phase == detached -> if :: closes -> e[c].stage = lifted :: else -> e[c].end_posted = true fi
+  :: e[c].phase == closed -> if :: closes -> e[c].stage = draining :: else -> e[c].end_posted = true fi
   :: else ->
-     e[c].phase = detached;
+     e[c].phase = closed;
      e[c].is_touched = 0; e[c].touched = 0; e[c].retouch = 0; e[c].prearmed_pages = 0;
      if :: !IN_A_BRANCH(needs_all) -> lifting = true :: else fi;
      if
-     :: IN_A_BRANCH(is_in_epochs) -> if :: closes -> e[c].stage = lifted :: else -> e[c].end_posted = true fi
+     :: IN_A_BRANCH(is_in_epochs) -> if :: closes -> e[c].stage = draining :: else -> e[c].end_posted = true fi
      :: else ->
         if :: closes -> e[c].close_waits = true :: else -> e[c].end_waits = true fi;
         all_lifted()
@@ -450,7 +450,7 @@ inline run_request(c) {
        fi
     :: e[c].request == ask_copy ->
        if :: e[c].phase == begun -> e[c].stage = copying :: else fi
-    :: e[c].request == ask_abort -> detach(c, false)
+    :: e[c].request == ask_abort -> close_epoch(c, false)
     fi;
     e[c].request = no_request
   }
@@ -463,7 +463,7 @@ inline close_job(c) {
 #ifndef SUCCESS_IS_NOT_ASKED
     if :: e[c].phase != begun -> e[c].failure = true :: else fi;
 #endif
-    detach(c, true)
+    close_epoch(c, true)
   }
 }
 
@@ -696,7 +696,7 @@ inline run_tasks(k) {
     :: e[k].end_posted && e[k].stage == no_job -> e[k].end_posted = false; release_captures(k); e[k].over = true
     :: e[k].end_posted && e[k].stage != no_job ->
        e[k].end_posted = false; e[k].ends = true;
-       if :: e[k].stage == copying -> e[k].failure = true; e[k].stage = lifted :: else fi
+       if :: e[k].stage == copying -> e[k].failure = true; e[k].stage = draining :: else fi
     :: else
     fi
   }
@@ -867,8 +867,8 @@ end:
 #else
   :: atomic { e[k].stage == copying && (e[k].failure || e[k].settled == ALL) ->
 #endif
-       e[k].stage = detaching; e[k].close_posted = true }
-  :: atomic { e[k].stage == lifted && !e[k].bulk && !e[k].saving && !e[k].ahead ->
+       e[k].stage = closing; e[k].close_posted = true }
+  :: atomic { e[k].stage == draining && !e[k].bulk && !e[k].saving && !e[k].ahead ->
        release_captures(k);
        e[k].succeeded = !e[k].failure;
        e[k].stage = no_job; e[k].failure = false;

@@ -121,6 +121,13 @@ TEST_F(bash_completion, offers_the_daemons_names) {
   EXPECT_THAT(offers("coppice verify the"), ElementsAre("the-snapshot"));
   EXPECT_THAT(offers("coppice sandbox create the"), ElementsAre("the-snapshot"));
   EXPECT_THAT(offers("coppice snapshot create the"), ElementsAre()) << "a name that is new";
+  EXPECT_THAT(offers("coppice snapshot rm b1 the"), ElementsAre("the-snapshot")) << "any number of them";
+  EXPECT_THAT(offers("coppice snapshot rm b1 --ca"), ElementsAre("--cascade"));
+  for (const char* verb : {"exec", "eval", "ping", "journal", "sandbox rm sb-1"}) {
+    EXPECT_THAT(offers("coppice " + std::string(verb) + " the"), ElementsAre("the-sandbox")) << verb;
+  }
+  EXPECT_THAT(offers("coppice events the"), ElementsAre());
+  EXPECT_THAT(offers("coppice events --s"), IsSupersetOf({"--since", "--server"}));
 }
 
 TEST_F(zsh_completion, offers_commands_options_choices_and_names) {

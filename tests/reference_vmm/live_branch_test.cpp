@@ -139,19 +139,23 @@ TEST_P(live_branch_test, a_branch_of_a_child_of_a_branch_is_of_one_instant_too) 
   expect_good_child(second);
 }
 
-// Memory of more than 3.25 GiB lies on both sides of the MMIO gap. The memfd is sparse: this costs little.
+// Memory of more than 3.25 GiB lies on both sides of the MMIO gap, which begins at 3.25 GiB in coppice-vmm as in
+// Firecracker 1.12, and at 3 GiB in Firecracker 1.16. The memfd is sparse: this costs little.
 TEST_P(live_branch_test, a_guest_of_6_gib_in_two_regions_branches_like_a_small_one) {
   constexpr std::uint64_t size = 6144 * mib;
   auto parent = boot_on_memfd("parent", {.vcpus = 2, .memory_mib = size / mib, .arguments = "journal.pages=4096"});
   // Above the gap the guest writes nothing: what is there was there before the branch.
-  const std::uint64_t marks[] = {mmio_gap_start, mmio_gap_start + 16 * mib, size - page_size};
+  constexpr std::uint64_t wider_gap_start = 3072 * mib;
+  const std::uint64_t marks[] = {wider_gap_start, mmio_gap_start, mmio_gap_start + 16 * mib, size - page_size};
   for (const std::uint64_t at : marks) memory_->data()[at] = std::byte{0x77};
   protect(*parent);
   if (HasFatalFailure()) return;
   ASSERT_EQ(regions_.size(), 2U);
-  EXPECT_EQ(regions_[0].size, mmio_gap_start);
-  EXPECT_EQ(regions_[1].size, size - mmio_gap_start);
-  EXPECT_EQ(regions_[1].file_offset, mmio_gap_start);
+  const bool firecracker = GetParam().variable != nullptr;
+  const std::uint64_t below = firecracker && regions_[0].size == wider_gap_start ? wider_gap_start : mmio_gap_start;
+  EXPECT_EQ(regions_[0].size, below);
+  EXPECT_EQ(regions_[1].size, size - below);
+  EXPECT_EQ(regions_[1].file_offset, below);
   for (int i = 0; i < 2 && !HasFatalFailure(); ++i) {
     const snapshot taken = paths("branch");
     branch(*parent, taken, 2);

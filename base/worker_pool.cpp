@@ -1,11 +1,10 @@
-#include "actors/worker_pool.hpp"
+#include "base/worker_pool.hpp"
 
 #include <pthread.h>
-#include <sched.h>
 
 namespace coppice {
 
-worker_pool::worker_pool(unsigned threads) {
+worker_pool::worker_pool(unsigned threads, std::string name, int policy) : name_(std::move(name)), policy_(policy) {
   for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
 }
 
@@ -41,9 +40,9 @@ void worker_pool::stop() {
 }
 
 void worker_pool::run() {
-  ::pthread_setname_np(::pthread_self(), "worker");
+  ::pthread_setname_np(::pthread_self(), name_.c_str());
   const sched_param parameters{};
-  ::pthread_setschedparam(::pthread_self(), SCHED_BATCH, &parameters);
+  ::pthread_setschedparam(::pthread_self(), policy_, &parameters);
   std::unique_lock lock(mutex_);
   for (;;) {
     wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });

@@ -1,11 +1,14 @@
-// Where everything that blocks is done: actors post, and hear of the end by a message.
+// Where everything that blocks is done: who must not wait posts, and hears of the end by a message.
 #pragma once
+
+#include <sched.h>
 
 #include <condition_variable>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -23,7 +26,8 @@ class executor {
 // A few threads that share one queue. In SCHED_BATCH (sched(7)): one that is woken doesn't take the CPU of a guest.
 class worker_pool final : public executor {
  public:
-  explicit worker_pool(unsigned threads);
+  // `name`: the threads', up to 15 characters. `policy`: of sched(7), one without parameters.
+  explicit worker_pool(unsigned threads, std::string name = "worker", int policy = SCHED_BATCH);
   worker_pool(const worker_pool&) = delete;
   worker_pool& operator=(const worker_pool&) = delete;
   // Runs what is queued, then ends the threads.
@@ -38,6 +42,8 @@ class worker_pool final : public executor {
  private:
   void run();
 
+  const std::string name_;
+  const int policy_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::function<void()>> queue_;
