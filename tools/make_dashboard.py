@@ -90,7 +90,7 @@ ROWS = [
     ]),
     ("Sandboxes and their guests", [
         ("Which are stuck", "Their resume is being retried.", "timeseries", "short", 6,
-         [(f"coppice_sandbox_stuck{{{HOSTS}}}", "{{sandbox}}")], None),
+         [(f"max_over_time(coppice_sandbox_stuck{{{HOSTS}}}[{WINDOW}])", "{{sandbox}}")], None),
         ("Time to start", "From the request to the guest running.", "timeseries", "s", 6,
          quantiles("coppice_sandbox_start_seconds"), None),
         ("Time of a program", "That was run in a guest, from the request to its end.", "timeseries", "s", 6,

@@ -17,7 +17,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent / "support"))
 from coppiced import JOURNAL, Coppiced  # noqa: E402
-from load import Load, misbehaving_vmm  # noqa: E402
+from guest_agent import NAMESPACES_WORK  # noqa: E402
+from load import LEFT_OVER, Load, misbehaving_vmm  # noqa: E402
 from prometheus import Prometheus, configuration_for  # noqa: E402
 
 RULES = [ROOT / "deploy" / "prometheus" / name for name in ("recording.rules.yml", "alerts.rules.yml")]
@@ -45,7 +46,8 @@ def filled_in(expression: str) -> str:
 def expected_queries() -> dict[str, str]:
     """Expression by the name under which its absence is reported."""
     queries = {f"panel '{panel['title']}', query {target['refId']}": filled_in(target["expr"])
-               for panel in PANELS for target in panel["targets"]}
+               for panel in PANELS for target in panel["targets"]
+               if NAMESPACES_WORK or "coppice_exec_seconds" not in target["expr"]}  # no program runs in a guest without
     for name in re.findall(r"- record: (\S+)", RULES[0].read_text()):
         queries[f"recording rule {name}"] = name
     return queries | TROUBLE
@@ -65,7 +67,7 @@ class Dashboard(unittest.TestCase):
     def setUpClass(cls):  # what was started is ended, also if the rest fails
         folder = tempfile.TemporaryDirectory(prefix="coppice-dashboard-")
         cls.addClassCleanup(folder.cleanup)
-        daemon = Coppiced("--vmm", str(misbehaving_vmm(pathlib.Path(folder.name))))
+        daemon = Coppiced("--vmm", str(misbehaving_vmm(pathlib.Path(folder.name))), left_over=LEFT_OVER)
         cls.addClassCleanup(daemon.stop)
         cls.started = time.time()
         cls.prometheus = Prometheus(configuration_for(daemon.url.removeprefix("http://"), "coppice", RULES))

@@ -11,7 +11,7 @@ KEY = re.compile(r"[!-~]{1,255}")
 BOOT_ARGS = re.compile(r"[^\0]*")
 # name: a legal value (up to the second, and a multiple of the third) that is larger than the first is lowered to it
 MOST = {"n": (1, 1000, 1), "memory_mib": (16, 2**20, 1), "memory_bytes": (2**24, 2**40, 2**20),
-        "boot_time_ms": (50, 60_000, 1), "vcpus": (2, 32, 2)}
+        "boot_time_ms": (50, 60_000, 1), "boot_wait_secs": (0, 60, 1), "vcpus": (2, 32, 2)}
 serial = itertools.count()
 
 
@@ -25,10 +25,14 @@ def fit(body):
         body["tag"] = f"made-{next(serial)}"
     if is_legal(body.get("kernel"), PATH):
         body["kernel"] = str(JOURNAL)
+    if is_legal(body.get("initrd"), PATH):
+        body["initrd"] = str(JOURNAL)
+    if is_legal(body.get("parent_tag"), TAG):
+        body["parent_tag"] = "base"
     if "kernel" in body:
         if is_legal(body.get("boot_args") or "", BOOT_ARGS):
             body["boot_args"] = "journal.pages=512 journal.rest_us=10000"
-        if body.get("boot_time_ms") is None:
+        if body.get("boot_time_ms") is None and body.get("boot_wait_secs") is None:
             body["boot_time_ms"] = 50
         if body.get("memory_mib") is None and body.get("memory_bytes") is None:
             body["memory_mib"] = 16

@@ -12,10 +12,15 @@ JOURNAL = BUILD / "share" / "coppice" / "journal.elf"
 
 
 class Coppiced:
-    """Started by the constructor; `url` is where it listens. stop() ends it and removes its root."""
+    """Started by the constructor; `url` is where it listens. stop() ends it and removes its root.
 
-    def __init__(self, *options: str):
+    `left_over`: a tag whose folder is there already, without a manifest: no snapshot can have it.
+    """
+
+    def __init__(self, *options: str, left_over: str = ""):
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="coppiced-", dir="/var/tmp"))  # a disk, as users have it
+        if left_over:
+            (self.root / "root" / "snapshots" / left_over).mkdir(parents=True)
         address = [] if "--listen" in options else ["--listen", "127.0.0.1:0"]
         command = [BUILD / "bin" / "coppiced", "--root", self.root / "root", *address, *options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
