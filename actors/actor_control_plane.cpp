@@ -19,7 +19,7 @@ class actor_control_plane final : public control_plane {
   explicit actor_control_plane(services_ptr with)
       : with_(std::move(with)), settings_(with_->loop), system_(settings_), fleet_(system_.spawn<fleet>(with_)) {
     const auto& found = with_->vmm.capabilities();
-    with_->meters.build_info(COPPICE_VERSION, found.app_name + " " + found.version);
+    with_->meters.build_info(COPPICE_VERSION, found.name_and_version());
   }
 
   ~actor_control_plane() override {

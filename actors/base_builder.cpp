@@ -9,10 +9,14 @@ namespace {
 constexpr auto boot_deadline = std::chrono::seconds(60);
 constexpr auto end_deadline = std::chrono::seconds(5);
 constexpr auto pause_deadline = std::chrono::seconds(5);
+constexpr auto end_patience = std::chrono::seconds(1);
 constexpr auto disk_deadline = std::chrono::seconds(30);
 }  // namespace
 
 base_builder::behavior_type base_builder::make_behavior() {
+  set_down_handler([this](const caf::down_msg& down) {
+    if (down.reason && down.reason != caf::exit_reason::user_shutdown) fail(from_caf(down.reason));
+  });
   return {
       [](const continuation& next) { next.what->run(); },
       [this](const begin_branch&) { check(); },
@@ -49,6 +53,7 @@ void base_builder::boot(const reservation& answer) {
   vm_ = home_system().spawn<sandbox_actor>(
       with_,
       sandbox_spec{"boot-" + std::to_string(job_.id), boot_spec{job_.request}, job_.fleet, job_.request.network});
+  monitor(vm_);
   perform(vm_, boot_deadline, start_sandbox{}, "boot", &base_builder::let_run);
 }
 
@@ -69,6 +74,7 @@ void base_builder::snapshot(const finished&) {
 }
 
 void base_builder::end_vm(const finished&) {
+  demonitor(vm_.address());
   perform(vm_, end_deadline, stop_sandbox{}, "end the VM", &base_builder::publish);
 }
 
@@ -77,7 +83,7 @@ void base_builder::publish(const finished&) {
   snapshot_record record;
   record.tag = job_.request.tag;
   record.backing = "file";
-  record.vmm = vmm.app_name + " " + vmm.version;
+  record.vmm = vmm.name_and_version();
   record.memory_bytes = job_.request.memory_bytes;
   record.vcpus = job_.request.vcpus;
   record.network = job_.request.network;
@@ -88,6 +94,11 @@ void base_builder::publish(const finished&) {
 
 void base_builder::published(const published_snapshot& answer) {
   report(answer.record);
+}
+
+// It has ended, mostly: then it is about to tell how, which says more than a connection that broke.
+void base_builder::vm_unavailable(error why) {
+  run_in_after(coordinator_handle(this), end_patience, [this, why = std::move(why)] { fail(why); });
 }
 
 void base_builder::fail(error why) {

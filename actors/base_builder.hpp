@@ -2,6 +2,7 @@
 #pragma once
 
 #include <caf/typed_event_based_actor.hpp>
+#include <type_traits>
 
 #include "actors/error_bridge.hpp"
 #include "actors/messages.hpp"
@@ -37,6 +38,7 @@ class base_builder final : public coordinator_handle::base {
   void publish(const finished& answer);
   void published(const published_snapshot& answer);
 
+  void vm_unavailable(error why);
   void fail(error why);
   void drop();
   void report(result<record_ptr> outcome);
@@ -52,7 +54,10 @@ class base_builder final : public coordinator_handle::base {
             [this, what](const caf::error& failure) {
               auto why = from_caf(failure);
               why.context = std::string(what) + ": " + why.context;
-              fail(std::move(why));
+              if (std::is_same_v<Handle, sandbox_handle> && why.code == errc::unavailable)
+                vm_unavailable(std::move(why));
+              else
+                fail(std::move(why));
             });
   }
 

@@ -38,6 +38,15 @@ result<void> check_kernel(const std::filesystem::path& kernel) {
   return {};
 }
 
+result<void> check_initrd(const std::filesystem::path& initrd, std::uint64_t memory_bytes) {
+  std::error_code failure;
+  if (!std::filesystem::exists(initrd, failure)) return invalid("initrd " + initrd.string() + ": no such file");
+  if (!std::filesystem::is_regular_file(initrd, failure))
+    return invalid("initrd " + initrd.string() + " is not a file");
+  if (std::filesystem::file_size(initrd, failure) < memory_bytes) return {};
+  return invalid("initrd " + initrd.string() + " is larger than the guest's memory");
+}
+
 }  // namespace
 
 result<void> check_boot(const create_snapshot_request& request) {
@@ -50,6 +59,7 @@ result<void> check_boot(const create_snapshot_request& request) {
   if (request.boot_time < std::chrono::milliseconds(0) || request.boot_time > std::chrono::minutes(10))
     return invalid("boot time: 0 to 600 seconds");
   COPPICE_TRY(check_kernel(request.kernel));
+  if (request.initrd) COPPICE_TRY(check_initrd(*request.initrd, request.memory_bytes));
   if (!request.rootfs) return {};
   std::error_code failure;
   if (!std::filesystem::exists(request.rootfs->path, failure))

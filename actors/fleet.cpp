@@ -35,7 +35,12 @@ error is_stopping() {
 }  // namespace
 
 fleet::fleet(caf::actor_config& config, services_ptr with)
-    : fleet_handle::base(config), with_(std::move(with)), limits_(with_->limits) {}
+    : fleet_handle::base(config),
+      with_(std::move(with)),
+      limits_(with_->limits),
+      snapshots_(with_->vmm.capabilities()) {
+  for (const auto& record : with_->store.list()) snapshots_.ready(record);  // read when the store was opened
+}
 
 fleet::behavior_type fleet::make_behavior() {
   store_ = home_system().spawn<store_actor>(with_);
@@ -43,8 +48,8 @@ fleet::behavior_type fleet::make_behavior() {
   set_down_handler([this](const caf::down_msg& down) { coordinator_died(down); });
   return {
       [](const continuation& next) { next.what->run(); },
-      [this](const ask::snapshots& ask) { list_snapshots(ask); },
-      [this](const ask::snapshot& ask) { find_snapshot(ask); },
+      [this](const ask::snapshots& ask) { ask.answer(snapshots_.all()); },
+      [this](const ask::snapshot& ask) { ask.answer(snapshots_.find_with_lineage(ask.tag)); },
       [this](const ask::create_snapshot& ask) { create_snapshot(ask); },
       [this](const ask::delete_snapshot& ask) { delete_snapshot(ask); },
       [this](const ask::verify& ask) { verify(ask); },
@@ -96,6 +101,8 @@ void fleet::create_sandboxes(const ask::create_sandboxes& ask) {
     return ask.answer(
         error{errc::invalid_argument, 0, "n is " + std::to_string(n) + ": 1 to " + std::to_string(limits_.sandboxes)});
   if (auto room = room_for(n); !room) return ask.answer(std::move(room).error());
+  if (auto bootable = snapshots_.check_bootable(ask.request.snapshot_tag); !bootable)
+    return ask.answer(std::move(bootable).error());
   request(store_, store_deadline, pin_snapshot{ask.request.snapshot_tag, nullptr})
       .then([this, ask](const pinned_snapshot& answer) { spawn_sandboxes(ask, answer.pin); },
             [ask](const caf::error& failure) { ask.answer(from_caf(failure)); });
@@ -119,7 +126,8 @@ void fleet::spawn_sandboxes(const ask::create_sandboxes& ask, const pin_ptr& pin
   if (ask.request.memory_limit_mib > 0 && !with_->cgroups)
     return ask.answer(error{errc::unsupported, 0,
                             "memory_limit_mib needs a cgroup v2 that coppiced may divide: start it with --cgroup"});
-  auto all = std::make_shared<creation>(creation{ask.answer, {}, ask.request.n, std::nullopt, ask.request.request_id});
+  auto all = std::make_shared<creation>(
+      creation{ask.answer, {}, ask.request.n, std::nullopt, ask.request.request_id, clock().now()});
   for (unsigned i = 0; i < ask.request.n; ++i) {
     sandbox_entry entry;
     entry.info.id = new_sandbox_id();
@@ -136,7 +144,6 @@ void fleet::spawn_sandboxes(const ask::create_sandboxes& ask, const pin_ptr& pin
     all->ids.push_back(entry.info.id);
     starts_.push_back({entry.info.id, all});
     with_->events->emit({event_kind::sandbox_created, entry.info.id, pin->tag, {}, ask.request.request_id});
-    with_->meters.add_sandbox(entry.info.id);
     sandboxes_.emplace(entry.info.id, std::move(entry));
   }
   count_sandboxes();
@@ -175,6 +182,7 @@ void fleet::start_ended(const pending_start& which, result<sandbox_started> outc
   auto& all = *which.part_of;
   const auto found = sandboxes_.find(which.id);
   if (outcome && found != sandboxes_.end()) {
+    with_->meters.sandbox_started(clock().now() - all.asked_at);
     found->second.info.state = sandbox_state::running;
     found->second.info.pid = outcome->pid;
     found->second.info.backing = outcome->backing;
@@ -232,7 +240,7 @@ void fleet::forget(const std::string& id, event_kind why, const std::string& rea
   if (found == sandboxes_.end()) return;
   // A start that is under way, or a stop that hangs, is cut off by the actor's end.
   caf::anon_send_exit(found->second.vm, caf::exit_reason::user_shutdown);
-  with_->meters.remove_sandbox(id);
+  if (found->second.stuck) with_->meters.sandbox_stuck(id, false);
   with_->events->emit({why, id, found->second.info.snapshot_tag, reason});
   sandboxes_.erase(found);
   count_sandboxes();
@@ -274,7 +282,7 @@ void fleet::journal(const ask::journal& ask) {
       run_in(self, [this, id = ask.id, reset = ask.reset, reading = *reading] {
         const auto entry = sandboxes_.find(id);
         if (entry == sandboxes_.end()) return;  // deleted meanwhile: nothing may be kept of it
-        with_->meters.guest_longest_stall(id, reading.longest_stall);
+        with_->meters.guest_longest_stall(reading.longest_stall);
         if (reset) entry->second.journal_since = reading;
       });
     });

@@ -10,6 +10,7 @@
 #include "actors/error_bridge.hpp"
 #include "actors/messages.hpp"
 #include "actors/services.hpp"
+#include "actors/snapshot_registry.hpp"
 #include "journal_guest/journal_oracle.hpp"
 
 namespace coppice {
@@ -32,21 +33,17 @@ class fleet final : public fleet_handle::base {
     bool deleting = false;
     std::set<std::uint64_t> branches;  // in flight
   };
-  // A snapshot in the making: a branch, or a base.
+  // The work on a snapshot in the making: a branch, or a base.
   struct making {
-    snapshot_info info;
+    std::string tag;
     std::string sandbox;  // empty for a base
-    coordinator_handle worker;
-    std::weak_ptr<copy_session> session;
+    branch_mode mode = branch_mode::full;
     reply<snapshot_info> answer;
     bool wait = true;
-    bool answered = false;
     std::string request_id = {};
-  };
-  // What the manifest of a branch does not say.
-  struct memory_of_branch {
-    std::string note;
-    std::vector<step_time> timeline;
+    coordinator_handle worker = {};
+    bool answered = false;
+    std::vector<reply<void>> deletions = {};  // that cancel it, and wait for its end
   };
   // One create_sandboxes: all or none.
   struct creation {
@@ -55,6 +52,7 @@ class fleet final : public fleet_handle::base {
     std::size_t left = 0;
     std::optional<error> failure;
     std::string request_id = {};
+    caf::actor_clock::time_point asked_at = {};
   };
   struct pending_start {
     std::string id;
@@ -86,30 +84,28 @@ class fleet final : public fleet_handle::base {
   void begin(std::uint64_t id);
   void when_resumed(const branch_resumed& event);
   void when_ended(const branch_ended& event);
+  void made(const making& entry, const branch_ended& event);
+  void not_made(const making& entry, const branch_ended& event);
   void count_end(const making& branch, const result<record_ptr>& outcome);
   void coordinator_died(const caf::down_msg& down);
   void abort_branches_of(const sandbox_entry& entry, const error& reason);
 
   // fleet_snapshots.cpp
   void create_snapshot(const ask::create_snapshot& ask);
-  void list_snapshots(const ask::snapshots& ask);
-  void find_snapshot(const ask::snapshot& ask);
   void delete_snapshot(const ask::delete_snapshot& ask);
-  void delete_descendants(const ask::delete_snapshot& ask, const std::vector<snapshot_record>& records);
+  bool cancel(const std::string& tag, const reply<void>& answer);
   void delete_in_order(std::vector<std::string> tags, const reply<void>& answer);
+  void forget_snapshot(const std::string& tag);
+  void removal_failed(const std::string& tag);
   result<void> check_unused(const std::string& tag) const;
   void verify(const ask::verify& ask);
-  std::vector<snapshot_info> unfinished() const;
-  snapshot_info describe(const snapshot_record& record) const;
-  bool is_taken(const std::string& tag) const;
 
   const services_ptr with_;
   daemon_limits limits_;
   store_handle store_;
   std::map<std::string, sandbox_entry> sandboxes_;
+  snapshot_registry snapshots_;
   std::map<std::uint64_t, making> making_;
-  std::map<std::string, snapshot_info> failed_;
-  std::map<std::string, memory_of_branch> remembered_;  // of branches that are ready
   std::uint64_t next_id_ = 1;
   std::deque<pending_start> starts_;
   unsigned starting_ = 0;

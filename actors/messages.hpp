@@ -124,10 +124,9 @@ struct pinned_snapshot {
 struct remove_snapshot {
   std::string tag;
 };
-// -> snapshot_list. Repeatable.
-struct list_snapshots {};
-struct snapshot_list {
-  std::vector<snapshot_record> records;
+// -> published_snapshot. Errors: not_found. Repeatable.
+struct find_snapshot {
+  std::string tag;
 };
 // -> verify_report. Errors: not_found, io. Repeatable.
 struct verify_snapshot {
@@ -138,7 +137,7 @@ using store_handle = caf::typed_actor<
     caf::reacts_to<continuation>, caf::replies_to<reserve_snapshot>::with<reservation>,
     caf::replies_to<publish_snapshot>::with<published_snapshot>, caf::replies_to<drop_staging>::with<finished>,
     caf::replies_to<compose_image>::with<finished>, caf::replies_to<pin_snapshot>::with<pinned_snapshot>,
-    caf::replies_to<remove_snapshot>::with<finished>, caf::replies_to<list_snapshots>::with<snapshot_list>,
+    caf::replies_to<remove_snapshot>::with<finished>, caf::replies_to<find_snapshot>::with<published_snapshot>,
     caf::replies_to<verify_snapshot>::with<verify_report>>;
 
 // ---- copy_stream ----------------------------------------------------------------------------------------------------
@@ -384,8 +383,7 @@ COPPICE_LOCAL_MESSAGE(drop_staging)
 COPPICE_LOCAL_MESSAGE(compose_image)
 COPPICE_LOCAL_MESSAGE(pin_snapshot)
 COPPICE_LOCAL_MESSAGE(remove_snapshot)
-COPPICE_LOCAL_MESSAGE(list_snapshots)
-COPPICE_LOCAL_MESSAGE(snapshot_list)
+COPPICE_LOCAL_MESSAGE(find_snapshot)
 COPPICE_LOCAL_MESSAGE(verify_snapshot)
 COPPICE_LOCAL_MESSAGE(verify_report)
 COPPICE_LOCAL_MESSAGE(prearm_memory)

@@ -2,6 +2,7 @@
 // user.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <string>
 
@@ -22,6 +23,6 @@ struct run_folder {
 result<void> check_run_dir(const std::filesystem::path& run_dir);
 
 // The last lines of a log file, on one line, for messages; empty if there is nothing. Blocks.
-std::string log_tail(const std::filesystem::path& log_file);
+std::string log_tail(const std::filesystem::path& log_file, unsigned most_lines = 3, std::size_t most_bytes = 300);
 
 }  // namespace coppice

@@ -210,7 +210,7 @@ void sandbox_actor::running_again() {
   backoff_ = {};
   if (const auto held = std::exchange(held_, std::nullopt)) {
     const std::chrono::duration<double> paused = clock().now() - held->since;
-    with_->meters.pause_seconds(held->mode, spec_.id, paused.count());
+    with_->meters.pause_seconds(held->mode, paused.count());
   }
   if (was_stuck) {
     spdlog::warn("{} runs again", spec_.id);
@@ -246,14 +246,27 @@ void sandbox_actor::when_exited(const exit_status& status) {
       spdlog::warn("the VMM of {} ended ({}){}{}", id, how, tail.empty() ? "" : "; its last words: ", tail);
     });
     send(spec_.fleet, sandbox_down{spec_.id, how});
-    return quit(failure);
+    return std::holds_alternative<boot_spec>(spec_.from) ? guest_ended(how) : quit(failure);
   }
   send(spec_.fleet, sandbox_down{spec_.id, how});
   quit();
 }
 
+// What a guest that was booted wrote last is mostly why it ended.
+void sandbox_actor::guest_ended(const std::string& how) {
+  constexpr unsigned most_lines = 25;  // a panic of Linux, whose reason stands above its call trace
+  constexpr std::size_t most_bytes = 1600;
+  offload(
+      *with_->disk_pool, [log = folder_.log_file()] { return log_tail(log, most_lines, most_bytes); },
+      [this, how](const std::string& console) {
+        quit(to_caf({errc::conflict, 0,
+                     "the guest ended before its snapshot was taken (" + how + ")" +
+                         (console.empty() ? "; it wrote nothing to its console" : "; its console ends: " + console)}));
+      });
+}
+
 caf::error sandbox_actor::illegal(std::string_view command) const {
-  return to_caf({errc::conflict, 0,
+  return to_caf({state_ == run_state::gone ? errc::unavailable : errc::conflict, 0,
                  spec_.id + " is " + std::string(row_of(state_).name) + ": can't " + std::string(command) + " now"});
 }
 

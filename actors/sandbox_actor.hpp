@@ -77,6 +77,7 @@ class sandbox_actor final : public sandbox_handle::base {
   void retry_resume();
   void running_again();
   void when_exited(const exit_status& status);
+  void guest_ended(const std::string& how);
 
   caf::error illegal(std::string_view command) const;
   // Sends one API request; `then` runs in this actor.

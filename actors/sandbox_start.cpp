@@ -14,6 +14,7 @@ constexpr auto api_poll = std::chrono::milliseconds(5);
 constexpr auto api_patience = std::chrono::seconds(5);
 constexpr auto call_deadline = std::chrono::seconds(5);
 constexpr auto load_deadline = std::chrono::seconds(10);
+constexpr std::size_t longest_refusal = 400;  // of a VMM
 
 result<std::shared_ptr<guest_memory>> load_ram(const std::string& id, const snapshot_record& from,
                                                const memory_cgroup* group, const std::filesystem::path& log) {
@@ -32,6 +33,7 @@ result<std::shared_ptr<guest_memory>> load_ram(const std::string& id, const snap
 std::vector<std::filesystem::path> files_to_read(const sandbox_spec& spec, bool live) {
   if (const auto* boot = std::get_if<boot_spec>(&spec.from)) {
     std::vector<std::filesystem::path> files{boot->request.kernel};
+    if (boot->request.initrd) files.push_back(*boot->request.initrd);
     if (boot->request.rootfs) files.push_back(boot->request.rootfs->path);
     return files;
   }
@@ -140,7 +142,7 @@ void sandbox_actor::load_snapshot() {
 void sandbox_actor::boot() {
   const auto& ask = std::get<boot_spec>(spec_.from).request;
   boot_requests_.push_back(api_requests::machine_config(ask.vcpus, ask.memory_bytes / mib, false));
-  boot_requests_.push_back(api_requests::boot_source(ask.kernel, boot_args(ask)));
+  boot_requests_.push_back(api_requests::boot_source(ask.kernel, boot_args(ask), ask.initrd.value_or("")));
   if (ask.rootfs)
     boot_requests_.push_back(api_requests::drive("rootfs", ask.rootfs->path, ask.rootfs->read_only, true));
   if (ask.network) boot_requests_.push_back(api_requests::network_interface("eth0", guest_tap, guest_mac));
@@ -223,6 +225,8 @@ void sandbox_actor::start_failed(error failure) {
       [id = spec_.id, failure = std::move(failure), group = group_.lock(), log = folder_.log_file()]() mutable {
         if (group && group->has_killed())
           failure = {errc::conflict, 0, "the memory limit is too low: its VMM went over it"};
+        if (failure.context.size() > longest_refusal)
+          failure.context = failure.context.substr(0, longest_refusal) + "...";
         failure.context = "start " + id + ": " + failure.context;
         if (const auto tail = log_tail(log); !tail.empty()) failure.context += "; its log ends: " + tail;
         return failure;

@@ -112,9 +112,12 @@ store_actor::behavior_type store_actor::make_behavior() {
           return finished{};
         });
       },
-      [this](const list_snapshots&) {
-        return offload<snapshot_list>(
-            *with_->disk_pool, [with = with_]() -> result<snapshot_list> { return snapshot_list{with->store.list()}; });
+      [this](const find_snapshot& ask) {
+        return offload<published_snapshot>(*with_->disk_pool, [with = with_, ask]() -> result<published_snapshot> {
+          auto found = with->store.find(ask.tag);
+          if (!found) return std::move(found).error();
+          return published_snapshot{std::make_shared<const snapshot_record>(*std::move(found))};
+        });
       },
       [this](const verify_snapshot& ask) {
         return offload<verify_report>(*with_->image_pool,

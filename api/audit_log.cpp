@@ -44,6 +44,7 @@ void add(ordered_json& entry, const char* name, std::string_view value) {
 void add(ordered_json& entry, const request_details& details) {
   add(entry, "tag", details.tag);
   add(entry, "kernel", details.kernel);
+  add(entry, "initrd", details.initrd);
   add(entry, "rootfs", details.rootfs);
   add(entry, "snapshot_tag", details.snapshot_tag);
   if (details.count > 0) entry["count"] = details.count;

@@ -8,7 +8,7 @@ idempotency_cache::ticket::~ticket() {
 
 void idempotency_cache::ticket::finish(const route_answer& answer) {
   finished_ = true;
-  if (answer.status >= 500) return cache_->forget(key_);
+  if (answer.status >= 400) return cache_->forget(key_);
   cache_->finish(key_, answer);
 }
 

@@ -36,7 +36,7 @@ class idempotency_cache : public std::enable_shared_from_this<idempotency_cache>
     ticket(const ticket&) = delete;
     ticket& operator=(const ticket&) = delete;
     ~ticket();
-    // Keeps `answer`, unless it is a failure of the server's (5xx): then the request may be tried again.
+    // Keeps `answer`, unless it is a failure: then nothing was made, and the request may be tried again.
     void finish(const route_answer& answer);
 
    private:

@@ -20,6 +20,11 @@ json or_null(const std::optional<T>& value) {
   return value ? json(*value) : json(nullptr);
 }
 
+// Whole ones, as forkd's clients read them: a part of one counts as one.
+std::int64_t in_milliseconds(std::chrono::microseconds time) {
+  return std::chrono::ceil<std::chrono::milliseconds>(time).count();
+}
+
 json to_json(const pause_breakdown& pause) {
   return {{"pause_us", pause.pause.count()},
           {"snapshot_us", pause.snapshot.count()},
@@ -63,9 +68,13 @@ void check_path(body_reader& reader, const char* name, const std::string& path) 
 
 std::optional<drive_request> read_rootfs(body_reader& reader) {
   const auto path = reader.text("rootfs");
-  const auto read_only = reader.flag("rootfs_read_only");
+  auto read_only = reader.flag("rootfs_read_only");
+  const auto writable = reader.flag("rw");  // forkd's way to say it
+  if (read_only && writable) reader.fail("give \"rootfs_read_only\" or forkd's \"rw\", not both");
+  if (writable) read_only = !*writable;
   if (!path) {
-    if (read_only) reader.fail("field \"rootfs_read_only\" needs \"rootfs\"");
+    if (read_only)
+      reader.fail(std::string("field \"") + (writable ? "rw" : "rootfs_read_only") + "\" needs \"rootfs\"");
     return std::nullopt;
   }
   check_path(reader, "rootfs", *path);
@@ -79,6 +88,24 @@ void read_memory(body_reader& reader, std::uint64_t& memory_bytes) {
   if (bytes) memory_bytes = *bytes;
   if (mebibytes) memory_bytes = *mebibytes * mib;
   if (memory_bytes % mib != 0) reader.fail("field \"memory_bytes\" must be a multiple of 1048576");
+}
+
+std::optional<std::chrono::milliseconds> read_boot_time(body_reader& reader) {
+  const auto milliseconds = reader.number("boot_time_ms", 0, most_boot_time_ms);
+  const auto seconds = reader.number("boot_wait_secs", 0, most_boot_time_ms / 1000);  // forkd's way to say it
+  if (milliseconds && seconds) reader.fail("give \"boot_time_ms\" or forkd's \"boot_wait_secs\", not both");
+  if (milliseconds) return std::chrono::milliseconds(*milliseconds);
+  if (seconds) return std::chrono::seconds(*seconds);
+  return std::nullopt;
+}
+
+// Each VM has a tap of its own in a namespace of its own, so the name in forkd's "tap" says only that there is to be
+// one.
+bool read_network(body_reader& reader) {
+  const auto network = reader.flag("network");
+  const bool tap = reader.text("tap").has_value();
+  if (tap && network == false) reader.fail("field \"tap\" asks for a network, and \"network\" is false");
+  return tap || network.value_or(false);
 }
 
 void check_tag(body_reader& reader, const std::string& tag) {
@@ -104,7 +131,7 @@ json to_json(const snapshot_info& snapshot) {
                 {"memory_checksum", nullptr},
                 {"progress", {{"copied_pages", snapshot.copied_pages}, {"total_pages", snapshot.total_pages}}}};
   if (snapshot.pause) {
-    value["pause_ms"] = static_cast<double>(snapshot.pause->total.count()) / 1000.0;
+    value["pause_ms"] = in_milliseconds(snapshot.pause->total);
     value["pause"] = to_json(*snapshot.pause);
   }
   if (snapshot.copy) value["copy"] = to_json(*snapshot.copy);
@@ -136,6 +163,7 @@ json to_json(const sandbox_info& sandbox) {
           {"pid", sandbox.pid},
           {"has_branched", sandbox.has_branched},
           {"branch_count", sandbox.branch_count},
+          {"last_pause_us", sandbox.last_pause ? json(sandbox.last_pause->count()) : json(nullptr)},
           {"netns", or_null(sandbox.netns)},
           {"guest_addr", or_null(sandbox.guest_addr)},
           {"memory_limit_mib", or_null(sandbox.memory_limit_mib)},
@@ -183,8 +211,8 @@ std::string dump(const json& value) {
 }
 
 result<create_snapshot_request> parse_create_snapshot(std::string_view body) {
-  body_reader reader(body, {"tag", "kernel", "memory_bytes", "memory_mib", "vcpus", "boot_args", "rootfs",
-                            "rootfs_read_only", "network", "boot_time_ms"});
+  body_reader reader(body, {"tag", "kernel", "initrd", "memory_bytes", "memory_mib", "vcpus", "boot_args", "rootfs",
+                            "rootfs_read_only", "rw", "network", "tap", "boot_time_ms", "boot_wait_secs"});
   create_snapshot_request request;
   request.tag = reader.text("tag").value_or("");
   if (!reader.has("tag")) reader.fail("field \"tag\" is missing");
@@ -192,15 +220,17 @@ result<create_snapshot_request> parse_create_snapshot(std::string_view body) {
   const std::string kernel = reader.required_text("kernel");
   check_path(reader, "kernel", kernel);
   request.kernel = kernel;
+  if (const auto initrd = reader.text("initrd")) {
+    check_path(reader, "initrd", *initrd);
+    request.initrd = *initrd;
+  }
   read_memory(reader, request.memory_bytes);
   request.vcpus = static_cast<unsigned>(reader.number("vcpus", 1, most_vcpus).value_or(request.vcpus));
   request.boot_args = reader.text("boot_args").value_or("");
   if (has_nul(request.boot_args)) reader.fail("field \"boot_args\" must not hold a NUL");
   request.rootfs = read_rootfs(reader);
-  request.network = reader.flag("network").value_or(false);
-  if (const auto time = reader.number("boot_time_ms", 0, most_boot_time_ms)) {
-    request.boot_time = std::chrono::milliseconds(*time);
-  }
+  request.network = read_network(reader);
+  request.boot_time = read_boot_time(reader).value_or(request.boot_time);
   if (reader.failure()) return *reader.failure();
   return request;
 }
@@ -222,11 +252,13 @@ result<create_sandboxes_request> parse_create_sandboxes(std::string_view body) {
 }
 
 result<branch_request> parse_branch(std::string_view body, branch_mode otherwise) {
-  body_reader reader(body, {"tag", "mode", "diff", "wait", "measure_diff"});
+  body_reader reader(body, {"tag", "mode", "diff", "wait", "measure_diff", "parent_tag"});
   branch_request request;
   request.mode = otherwise;
   request.tag = reader.text("tag");
   if (request.tag) check_tag(reader, *request.tag);
+  request.parent_tag = reader.text("parent_tag");
+  if (request.parent_tag) check_tag(reader, *request.parent_tag);
   if (reader.has("mode") && reader.has("diff")) reader.fail("give \"mode\" or the older \"diff\", not both");
   if (const auto mode = reader.text("mode")) {
     auto parsed = parse_branch_mode(*mode);

@@ -21,8 +21,8 @@ does not have by 405 with `Allow`.
 
 With an `Idempotency-Key`, a creation may be sent again when its answer was lost. What was answered is kept in memory only: a
 restart of coppiced forgets it, and so do 24 hours, or later requests with keys beyond the latest 1,000 or 64 MiB of answers (the
-oldest go first). A failure of the server's (5xx) is not kept. Whoever comes back later than that looks first at what there is: a
-tag that exists is answered by 409, but sandboxes would be created anew.
+oldest go first). A failure is not kept, as nothing was made: the same request may succeed later. Whoever comes back after the
+answer was forgotten looks first at what there is: a tag that exists is answered by 409, but sandboxes would be created anew.
 
 Tokens are needed if coppiced was started with `--token-file`. One with the role `read` may GET; `write` may do all.)";
 
@@ -38,9 +38,10 @@ constexpr std::array failures = {
     failure{401, "A token that coppiced knows is needed"},
     failure{403, "The token may only read; or, where no tokens are needed, the request may be of a web page"},
     failure{404, "There is no such snapshot or sandbox"},
-    failure{409,
-            "It conflicts with what is there or in the making, or this VMM or guest can't do it; or the "
-            "Idempotency-Key belongs to another request, or to one in flight"},
+    failure{
+        409,
+        "It conflicts with what is there or in the making, or was cancelled, or this VMM or guest can't do it; or the "
+        "Idempotency-Key belongs to another request, or to one in flight"},
     failure{413, "The body is larger than coppiced takes: 1 MiB by default"},
     failure{431, "The header is larger than coppiced takes: 16 KiB by default"},
     failure{500, "coppiced or its VMM failed"},

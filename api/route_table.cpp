@@ -54,6 +54,7 @@ std::vector<std::string> names_of(const snapshot_info& made) {
 }
 std::vector<std::string> names_of(const std::vector<sandbox_info>& made) {
   std::vector<std::string> ids;
+  ids.reserve(made.size());
   for (const auto& each : made) ids.push_back(each.id);
   return ids;
 }
@@ -110,10 +111,16 @@ void create_snapshot(call c) {
   request->request_id = c.request_id;
   c.details->tag = request->tag;
   c.details->kernel = request->kernel;
+  if (request->initrd) c.details->initrd = *request->initrd;
   if (request->rootfs) c.details->rootfs = request->rootfs->path;
   auto kernel = c.paths.resolve(request->kernel);
   if (!kernel.ok()) return answer_error(c.answer, kernel.error());
   request->kernel = *std::move(kernel);
+  if (request->initrd) {
+    auto initrd = c.paths.resolve(*request->initrd);
+    if (!initrd.ok()) return answer_error(c.answer, initrd.error());
+    request->initrd = *std::move(initrd);
+  }
   if (request->rootfs) {
     auto rootfs = c.paths.resolve(request->rootfs->path);
     if (!rootfs.ok()) return answer_error(c.answer, rootfs.error());
@@ -283,7 +290,7 @@ constexpr std::array routes = {
           .id = "delete_snapshot",
           .named = path_name::snapshot,
           .query = delete_query,
-          .summary = "Delete a snapshot",
+          .summary = "Delete a snapshot; one in the making is cancelled, and its request answered by 409 (cancelled)",
           .successes = nothing,
           .failures = change_failures,
           .run = delete_snapshot},
@@ -384,7 +391,7 @@ constexpr std::array routes = {
           .pattern = "/v1/events",
           .id = "events",
           .summary = "Changes of sandboxes, branches and snapshots, as they happen (server-sent events)",
-          .gives = "text",
+          .gives = "event_stream",
           .media = "text/event-stream",
           .successes = ok,
           .run = events},

@@ -32,6 +32,7 @@ struct route_request {
 struct request_details {
   std::string tag;
   std::string kernel;
+  std::string initrd;
   std::string rootfs;
   std::string snapshot_tag;
   unsigned count = 0;

@@ -28,6 +28,10 @@ constexpr const char* text = R"json({
   "properties": {
     "tag": {"$ref": "#/components/schemas/tag"},
     "kernel": {"$ref": "#/components/schemas/path", "description": "ELF kernel to boot"},
+    "initrd": {
+      "anyOf": [{"$ref": "#/components/schemas/path"}, {"type": "null"}],
+      "description": "image of the first root file system, which a distribution's kernel needs"
+    },
     "memory_bytes": {
       "type": ["integer", "null"], "minimum": 2097152, "maximum": 1099511627776, "multipleOf": 1048576,
       "description": "RAM; 256 MiB if neither this nor memory_mib is given"
@@ -43,13 +47,21 @@ constexpr const char* text = R"json({
       "description": "image of the root file system"
     },
     "rootfs_read_only": {"type": ["boolean", "null"], "default": true, "description": "only with rootfs"},
+    "rw": {"type": ["boolean", "null"], "description": "forkd's way to say rootfs_read_only: its opposite"},
     "network": {
       "type": ["boolean", "null"], "default": false,
       "description": "with a network interface, eth0 10.42.0.2/24; sandboxes of it need per_child_netns"
     },
+    "tap": {
+      "type": ["string", "null"],
+      "description": "forkd's way to ask for a network; each VM has a tap of its own, so any name will do"
+    },
     "boot_time_ms": {
       "type": ["integer", "null"], "minimum": 0, "maximum": 60000, "default": 1000,
       "description": "how long the guest runs before its snapshot is taken"
+    },
+    "boot_wait_secs": {
+      "type": ["integer", "null"], "minimum": 0, "maximum": 60, "description": "forkd's way to say boot_time_ms, in seconds"
     }
   },
   "allOf": [
@@ -57,6 +69,21 @@ constexpr const char* text = R"json({
       "required": ["memory_bytes", "memory_mib"],
       "properties": {"memory_bytes": {"type": "integer"}, "memory_mib": {"type": "integer"}}
     }},
+    {"not": {
+      "required": ["rootfs_read_only", "rw"],
+      "properties": {"rootfs_read_only": {"type": "boolean"}, "rw": {"type": "boolean"}}
+    }},
+    {"not": {
+      "required": ["boot_time_ms", "boot_wait_secs"],
+      "properties": {"boot_time_ms": {"type": "integer"}, "boot_wait_secs": {"type": "integer"}}
+    }},
+    {"not": {
+      "required": ["network", "tap"], "properties": {"network": {"const": false}, "tap": {"type": "string"}}
+    }},
+    {
+      "if": {"required": ["rw"], "properties": {"rw": {"type": "boolean"}}},
+      "then": {"required": ["rootfs"], "properties": {"rootfs": {"type": "string"}}}
+    },
     {
       "if": {"required": ["rootfs_read_only"], "properties": {"rootfs_read_only": {"type": "boolean"}}},
       "then": {"required": ["rootfs"], "properties": {"rootfs": {"type": "string"}}}
@@ -79,15 +106,18 @@ constexpr const char* text = R"json({
     "branched_from": {"type": ["string", "null"], "description": "id of the sandbox; null: of a booted kernel"},
     "parent_tag": {"type": ["string", "null"], "description": "snapshot that the sandbox was started from"},
     "status": {"enum": ["writing", "ready", "failed"]},
-    "bootable": {"type": "boolean", "description": "sandboxes can be started from it"},
+    "bootable": {"type": "boolean", "description": "sandboxes can be started from it now: it is ready, and this VMM can load it"},
     "mode": {"enum": ["live", "full", "diff", null], "description": "how it was branched"},
-    "vmm": {"type": "string", "description": "name and version of the VMM that made it"},
+    "vmm": {"type": "string", "description": "what made it; a VMM of the same name, major and minor version can load it"},
     "memory_bytes": {"type": "integer", "minimum": 0, "description": "RAM of the guest"},
     "vcpus": {"type": "integer", "minimum": 0},
     "network": {"type": "boolean", "description": "it has a network interface"},
     "memory_checksum": {"type": ["string", "null"], "pattern": "^[0-9a-f]{16}$"},
     "progress": {"$ref": "#/components/schemas/progress"},
-    "pause_ms": {"type": ["number", "null"], "minimum": 0, "description": "how long the parent stood still"},
+    "pause_ms": {
+      "type": ["integer", "null"], "minimum": 0,
+      "description": "how long the parent stood still, a part of a millisecond counted as one; exactly: pause.total_us"
+    },
     "pause": {"$ref": "#/components/schemas/pause"},
     "copy": {"$ref": "#/components/schemas/copy"},
     "timeline": {
@@ -217,8 +247,8 @@ constexpr const char* text = R"json({
 },
 "sandbox": {
   "type": "object",
-  "required": ["id", "snapshot_tag", "created_at_unix", "pid", "has_branched", "branch_count", "netns", "guest_addr",
-               "memory_limit_mib", "state", "backing", "memory_bytes", "vcpus"],
+  "required": ["id", "snapshot_tag", "created_at_unix", "pid", "has_branched", "branch_count", "last_pause_us", "netns",
+               "guest_addr", "memory_limit_mib", "state", "backing", "memory_bytes", "vcpus"],
   "properties": {
     "id": {"type": "string"},
     "snapshot_tag": {"$ref": "#/components/schemas/tag", "description": "what it was started from"},
@@ -229,6 +259,9 @@ constexpr const char* text = R"json({
       "description": "stuck: paused, its resume is being retried"
     },
     "has_branched": {"type": "boolean"},
+    "last_pause_us": {
+      "type": ["integer", "null"], "minimum": 0, "description": "how long its latest branch kept it paused; null: none did"
+    },
     "branch_count": {"type": "integer", "minimum": 0},
     "backing": {"type": "string", "description": "of its RAM; shared: can be branched live; file: not"},
     "memory_bytes": {"type": "integer", "minimum": 0},
@@ -256,6 +289,10 @@ constexpr const char* text = R"json({
     "wait": {
       "type": ["boolean", "null"], "default": true,
       "description": "false: answer by 202 when the parent runs again"
+    },
+    "parent_tag": {
+      "anyOf": [{"$ref": "#/components/schemas/tag"}, {"type": "null"}],
+      "description": "the snapshot that the sandbox must come from, or the branch is refused; null: whichever it is"
     },
     "diff": {"type": ["boolean", "null"], "description": "older clients' way to say mode: diff if true, else full"},
     "measure_diff": {"enum": [false, null], "description": "forkd's second snapshot inside the pause is not taken: mode diff shows what one takes"}
@@ -333,6 +370,66 @@ constexpr const char* text = R"json({
     "live": {"type": "boolean", "description": "sandboxes can be branched live"},
     "missing_for_live": {"type": "array", "items": {"type": "string"}}
   }
+},
+"event_stream": {
+  "description": "server-sent events: lines id, event (the data's type) and data; a line that begins with a colon is a comment",
+  "type": "string",
+  "contentMediaType": "text/event-stream",
+  "contentSchema": {"oneOf": [
+    {"$ref": "#/components/schemas/sandbox_event"},
+    {"$ref": "#/components/schemas/branch_event"},
+    {"$ref": "#/components/schemas/snapshot_event"},
+    {"$ref": "#/components/schemas/reset_event"}
+  ]}
+},
+"event_id": {"type": "integer", "minimum": 0, "description": "rises by one with each event; for Last-Event-ID"},
+"sandbox_event": {
+  "description": "data of an event of a sandbox; running: it has started, or is no longer stuck",
+  "type": "object",
+  "required": ["id", "type", "time_unix_ms", "sandbox", "tag"],
+  "properties": {
+    "id": {"$ref": "#/components/schemas/event_id"},
+    "type": {"enum": ["sandbox.created", "sandbox.running", "sandbox.stuck", "sandbox.deleted", "sandbox.died"]},
+    "time_unix_ms": {"type": "integer", "minimum": 0, "description": "when it happened"},
+    "sandbox": {"type": "string", "description": "its id"},
+    "tag": {"type": ["string", "null"], "description": "the snapshot that it was started from; null where it is stuck, or runs again"},
+    "reason": {"type": "string", "description": "how its VMM died, or why it was not created"},
+    "request_id": {"type": "string", "description": "of the request that began it, its X-Request-Id"}
+  }
+},
+"branch_event": {
+  "description": "data of an event of a branch; resumed: the parent runs again, the copy goes on",
+  "type": "object",
+  "required": ["id", "type", "time_unix_ms", "sandbox", "tag"],
+  "properties": {
+    "id": {"$ref": "#/components/schemas/event_id"},
+    "type": {"enum": ["branch.started", "branch.resumed", "branch.ready", "branch.failed"]},
+    "time_unix_ms": {"type": "integer", "minimum": 0, "description": "when it happened"},
+    "sandbox": {"type": "string", "description": "id of the parent"},
+    "tag": {"$ref": "#/components/schemas/tag", "description": "the snapshot that is made"},
+    "reason": {"type": "string", "description": "why it failed, or who cancelled it"},
+    "request_id": {"type": "string", "description": "of the request that began it, its X-Request-Id"}
+  }
+},
+"snapshot_event": {
+  "description": "data of an event of a snapshot; created and failed: of a booted kernel",
+  "type": "object",
+  "required": ["id", "type", "time_unix_ms", "sandbox", "tag"],
+  "properties": {
+    "id": {"$ref": "#/components/schemas/event_id"},
+    "type": {"enum": ["snapshot.created", "snapshot.failed", "snapshot.deleted"]},
+    "time_unix_ms": {"type": "integer", "minimum": 0, "description": "when it happened"},
+    "sandbox": {"type": "null"},
+    "tag": {"$ref": "#/components/schemas/tag"},
+    "reason": {"type": "string", "description": "why it failed, or who cancelled it"},
+    "request_id": {"type": "string", "description": "of the request that began it, its X-Request-Id"}
+  }
+},
+"reset_event": {
+  "description": "data of the event reset: what happened after the last event that you saw is no longer known",
+  "type": "object",
+  "required": ["reason"],
+  "properties": {"reason": {"type": "string", "description": "what to do: list anew"}}
 },
 "text": {"type": "string"},
 "openapi": {

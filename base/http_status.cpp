@@ -11,12 +11,12 @@ unsigned http_status(errc code) noexcept {
     case errc::already_exists:
     case errc::conflict:
     case errc::unsupported:
+    case errc::cancelled:
       return 409;
     case errc::unavailable:
     case errc::no_space:
     case errc::deadline_exceeded:
       return 503;
-    case errc::cancelled:
     case errc::io:
     case errc::corrupt:
     case errc::internal:

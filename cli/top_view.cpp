@@ -112,12 +112,19 @@ std::string copies_of(const std::string& sandbox, const json& snapshots) {
   return list.empty() ? "-" : list;
 }
 
-std::string last_pause(const top_reading& now, const std::string& sandbox) {
-  double seconds = 0;
-  for (const char* step : {"pause", "snapshot", "rearm", "resume"}) {
-    seconds += now.metrics.sum("coppice_sandbox_last_branch_step_seconds", {{"sandbox", sandbox}, {"step", step}});
+std::string last_pause(const json& sandbox) {
+  const double microseconds = number_of(sandbox, "last_pause_us");
+  return microseconds > 0 ? format_milliseconds(microseconds) : "-";
+}
+
+// Branches of a sandbox since the reading before, all of one that is new.
+double recent_branches(const json& sandbox, const top_reading* before) {
+  if (before == nullptr) return 0;
+  for (const json& each : before->sandboxes) {
+    if (text_of(each, "id") != text_of(sandbox, "id")) continue;
+    return number_of(sandbox, "branch_count") - number_of(each, "branch_count");
   }
-  return seconds > 0 ? format_milliseconds(seconds * 1e6) : "-";
+  return number_of(sandbox, "branch_count");
 }
 
 struct busy_sandbox {
@@ -127,13 +134,12 @@ struct busy_sandbox {
   double branches = 0;
 };
 
-std::vector<busy_sandbox> busiest_first(const top_reading& now, const comparison& change) {
+std::vector<busy_sandbox> busiest_first(const top_reading& now, const top_reading* before) {
   std::vector<busy_sandbox> all;
   for (const json& each : now.sandboxes) {
     const std::string id = text_of(each, "id");
     const bool is_branching = text_of(each, "state") == "branching" || copies_of(id, now.snapshots) != "-";
-    all.push_back({&each, is_branching, change.growth("coppice_sandbox_branches_total", {{"sandbox", id}}),
-                   number_of(each, "branch_count")});
+    all.push_back({&each, is_branching, recent_branches(each, before), number_of(each, "branch_count")});
   }
   std::ranges::stable_sort(all, [](const busy_sandbox& left, const busy_sandbox& right) {
     return std::tuple(left.is_branching, left.recent, left.branches) >
@@ -150,10 +156,10 @@ std::vector<std::string> top_lines(const top_reading& now, const top_reading* be
                                     copy_line(now, change), pause_line(now),   ""};
   std::vector<std::vector<std::string>> rows = {
       {"SANDBOX", "STATE", "BRANCHES", "NEW", "LAST PAUSE", "COPYING", "MEMORY", "SNAPSHOT", "AGE"}};
-  for (const busy_sandbox& each : busiest_first(now, change)) {
+  for (const busy_sandbox& each : busiest_first(now, before)) {
     const std::string id = text_of(*each.info, "id");
     rows.push_back({id, text_of(*each.info, "state"), whole(each.branches),
-                    before == nullptr ? "-" : whole(each.recent), last_pause(now, id), copies_of(id, now.snapshots),
+                    before == nullptr ? "-" : whole(each.recent), last_pause(*each.info), copies_of(id, now.snapshots),
                     bytes(number_of(*each.info, "memory_bytes")), text_of(*each.info, "snapshot_tag"),
                     age_since(static_cast<std::uint64_t>(number_of(*each.info, "created_at_unix")))});
   }

@@ -36,7 +36,7 @@ struct snapshot_info {
   std::optional<std::string> parent_tag;
   snapshot_status status = snapshot_status::ready;
   std::string failure;    // why, if failed
-  bool bootable = false;  // children can start from it: ready
+  bool bootable = false;  // sandboxes can be started from it: it is ready, and of a VMM whose snapshots this one loads
   std::optional<branch_mode> mode;
   std::string note;  // e.g. why a diff branch wrote a full image; mostly empty
   std::string vmm;
@@ -64,6 +64,7 @@ struct sandbox_info {
   std::int64_t pid = 0;
   bool has_branched = false;
   std::uint64_t branch_count = 0;
+  std::optional<std::chrono::microseconds> last_pause;  // of its latest branch that resumed it
   sandbox_state state = sandbox_state::running;
   std::string backing;  // "shared": can be branched live; "file"
   std::uint64_t memory_bytes = 0;
@@ -82,6 +83,7 @@ struct drive_request {
 struct create_snapshot_request {
   std::string tag;
   std::filesystem::path kernel;
+  std::optional<std::filesystem::path> initrd = {};
   std::uint64_t memory_bytes = 256 * mib;
   unsigned vcpus = 1;
   std::string boot_args;
@@ -104,6 +106,8 @@ struct branch_request {
   branch_mode mode = branch_mode::live;
   bool wait = true;             // false: complete when the parent is resumed, with status writing
   std::string request_id = {};  // of the API, for log and events; empty: none
+  std::optional<std::string> parent_tag =
+      {};  // what the sandbox must come from (else invalid_argument); absent: whatever
 };
 
 struct verify_report {
@@ -154,6 +158,7 @@ enum class event_kind {
   branch_ready,
   branch_failed,
   snapshot_created,  // of a kernel; a branch tells branch_ready
+  snapshot_failed,   // the same, not made
   snapshot_deleted,
 };
 // "sandbox.created"
@@ -182,6 +187,7 @@ class control_plane {
   virtual void list_snapshots(completion<std::vector<snapshot_info>> done) = 0;  // ready, writing and failed ones
   virtual void snapshot(const std::string& tag, completion<snapshot_info> done) = 0;
   virtual void create_snapshot(create_snapshot_request request, completion<snapshot_info> done) = 0;
+  // One that is in the making is cancelled: undone before this completes, and its request completes with `cancelled`.
   // `cascade`: with all snapshots that descend from it, or none of them if one is in use or in the making (conflict).
   virtual void delete_snapshot(const std::string& tag, bool cascade, completion<void> done) = 0;
   virtual void verify_snapshot(const std::string& tag, completion<verify_report> done) = 0;

@@ -50,6 +50,8 @@ std::string_view to_string(event_kind kind) noexcept {
       return "branch.failed";
     case event_kind::snapshot_created:
       return "snapshot.created";
+    case event_kind::snapshot_failed:
+      return "snapshot.failed";
     case event_kind::snapshot_deleted:
       return "snapshot.deleted";
   }

@@ -63,7 +63,7 @@ struct configuration {
 
 std::string joined(const std::vector<std::string>& parts) {
   std::string text;
-  for (const auto& part : parts) text += (text.empty() ? "" : ", ") + part;
+  for (const auto& part : parts) text.append(text.empty() ? "" : ", ").append(part);
   return text;
 }
 
@@ -138,6 +138,7 @@ std::function<void(const request_record&)> observer(metrics& registry, audit_log
     const bool known = request.route != "none";  // label values must be few
     registry.http_request(request.route, known ? request.method : "other", static_cast<int>(request.status),
                           request.took.count());
+    if (request.route.ends_with("/exec") && request.status == 200) registry.exec_ended(request.took);
     if (audit == nullptr) return;
     audit->record(request);
     registry.set_dropped_audit_lines_total(audit->dropped());

@@ -12,8 +12,6 @@ constexpr auto reasons =
                                      "unavailable", "no_space", "deadline_exceeded", "io", "corrupt", "internal"});
 constexpr auto steps =
     std::to_array<std::string_view>({"reserve", "prearm", "pause", "snapshot", "rearm", "resume", "copy", "publish"});
-constexpr auto timed_steps =
-    std::to_array<std::string_view>({"prearm", "pause", "snapshot", "rearm", "resume", "copy"});
 constexpr auto sources = std::to_array<std::string_view>({"bulk", "captured", "zero", "hole"});
 constexpr auto states = std::to_array<std::string_view>({"starting", "running", "branching", "stuck"});
 constexpr auto ends = std::to_array<std::string_view>({"stopped", "died"});
@@ -35,8 +33,6 @@ constexpr auto by_source = std::to_array<label_definition>({{"source", sources}}
 constexpr auto by_state = std::to_array<label_definition>({{"state", states}});
 constexpr auto by_end = std::to_array<label_definition>({{"reason", ends}});
 constexpr auto by_sandbox = std::to_array<label_definition>({of_sandbox});
-constexpr auto by_sandbox_and_outcome = std::to_array<label_definition>({of_sandbox, outcome});
-constexpr auto by_sandbox_and_step = std::to_array<label_definition>({of_sandbox, {"step", timed_steps}});
 constexpr auto by_queue = std::to_array<label_definition>({{"queue", queues}});
 constexpr auto by_refusal = std::to_array<label_definition>({{"reason", refusals}});
 constexpr auto by_request = std::to_array<label_definition>({route, method, {"status", {}}});
@@ -51,6 +47,10 @@ constexpr auto step_buckets = std::to_array({100e-6, 200e-6, 500e-6, 1e-3,   2e-
                                              25e-3,  50e-3,  100e-3, 150e-3, 250e-3, 1.0,  2.5,  10.0,   30.0,  100.0});
 constexpr auto copy_buckets =
     std::to_array({0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0});
+constexpr auto start_buckets = std::to_array({0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0});
+// A program may run for a day.
+constexpr auto exec_buckets = std::to_array(
+    {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0});
 constexpr auto throughput_buckets = std::to_array({32e6, 64e6, 128e6, 256e6, 512e6, 1e9, 2e9, 4e9, 8e9, 16e9});
 constexpr auto http_buckets = std::to_array({1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0});
 
@@ -175,38 +175,31 @@ constexpr auto definitions = std::to_array<metric_definition>({
     {metric_id::sandbox_stuck,
      "coppice_sandbox_stuck",
      gauge,
-     "0 or 1",
+     "constant 1",
      by_sandbox,
      {},
-     "1 while the sandbox is paused and its resume is being retried."},
-    {metric_id::sandbox_branches,
-     "coppice_sandbox_branches_total",
-     counter,
-     "branches",
-     by_sandbox_and_outcome,
-     {},
-     "Branches of a sandbox that ended, by how."},
-    {metric_id::sandbox_paused,
-     "coppice_sandbox_paused_seconds_total",
-     counter,
+     "There while the sandbox is paused and its resume is being retried; the value is always 1."},
+    {metric_id::sandbox_start,
+     "coppice_sandbox_start_seconds",
+     a_histogram,
      "seconds",
-     by_sandbox,
      {},
-     "Time for which a sandbox was held paused by its branches, failed ones included."},
-    {metric_id::sandbox_last_branch_step,
-     "coppice_sandbox_last_branch_step_seconds",
-     gauge,
+     start_buckets,
+     "Time from the request for a sandbox to its guest running, waiting for others included."},
+    {metric_id::exec,
+     "coppice_exec_seconds",
+     a_histogram,
      "seconds",
-     by_sandbox_and_step,
      {},
-     "Duration of the steps of the latest ready branch of a sandbox."},
+     exec_buckets,
+     "Time from the request for a program in a guest to its end, of those that ran."},
     {metric_id::guest_longest_stall,
      "coppice_guest_longest_stall_seconds",
-     gauge,
+     a_histogram,
      "seconds",
-     by_sandbox,
      {},
-     "Longest stall that the journal guest of a sandbox saw itself."},
+     pause_buckets,
+     "Longest stall that a journal guest saw itself, one observation each time that it is asked."},
     {metric_id::queue_length,
      "coppice_queue_length",
      gauge,

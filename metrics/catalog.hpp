@@ -30,9 +30,8 @@ enum class metric_id : std::size_t {
   sandboxes,
   sandbox_exits,
   sandbox_stuck,
-  sandbox_branches,
-  sandbox_paused,
-  sandbox_last_branch_step,
+  sandbox_start,
+  exec,
   guest_longest_stall,
   queue_length,
   store_free,
@@ -60,7 +59,7 @@ struct label_definition {
   std::span<const std::string_view> values;  // all that there are; empty if they are known only at run time
 };
 
-// The label whose values are ids of sandboxes: its series end with the sandbox.
+// The label whose values are ids of sandboxes: such a series is there while it tells of something out of order.
 inline constexpr std::string_view sandbox_label = "sandbox";
 
 struct metric_definition {

@@ -13,7 +13,6 @@
 #include <limits>
 #include <map>
 #include <mutex>
-#include <set>
 #include <variant>
 #include <vector>
 
@@ -63,23 +62,17 @@ prometheus::Labels labels_of(const metric_definition& definition, label_values v
   return labels;
 }
 
-// Every combination of labels that the metric can have, of one sandbox if it has that label. None if other labels have
-// values that are known only at run time.
-std::vector<prometheus::Labels> all_labels_of(const metric_definition& definition, std::string_view sandbox) {
+// Every combination of labels that the metric can have; none if there are values that are known only at run time.
+std::vector<prometheus::Labels> all_labels_of(const metric_definition& definition) {
   std::vector<prometheus::Labels> all(1);
   for (const label_definition& label : definition.labels) {
-    const std::span values = label.name == sandbox_label ? std::span(&sandbox, 1) : label.values;
     std::vector<prometheus::Labels> longer;
     for (const auto& labels : all) {
-      for (const std::string_view value : values) longer.emplace_back(labels).emplace(label.name, value);
+      for (const std::string_view value : label.values) longer.emplace_back(labels).emplace(label.name, value);
     }
     all = std::move(longer);
   }
   return all;
-}
-
-bool is_of_sandboxes(const metric_definition& definition) {
-  return !definition.labels.empty() && definition.labels.front().name == sandbox_label;
 }
 
 // The engine's fault histogram, counted by the engine itself in lock-free buckets, in the form that Prometheus wants.
@@ -107,19 +100,17 @@ struct fault_histogram {
 
 }  // namespace
 
-// prometheus-cpp's families lock themselves; `mutex` guards what stands beside them, and the series of sandboxes
-// against their removal.
+// prometheus-cpp's families lock themselves; `mutex` guards what stands beside them.
 struct metrics::registry {
   std::vector<any_family> families;  // by metric_id
   mutable std::mutex mutex;
   std::map<metric_id, double> last_totals;
-  std::set<std::string, std::less<>> sandboxes;
   fault_histogram fault_service;
 
   registry() {
     for (const metric_definition& definition : catalog()) {
       families.push_back(make_family(definition));
-      if (!is_of_sandboxes(definition)) start_at_zero(definition, {});
+      start_at_zero(definition);
     }
   }
 
@@ -141,30 +132,14 @@ struct metrics::registry {
         .Add(labels, prometheus::Histogram::BucketBoundaries(definition.buckets.begin(), definition.buckets.end()));
   }
 
-  void start_at_zero(const metric_definition& definition, std::string_view sandbox) {
+  void start_at_zero(const metric_definition& definition) {
     if (definition.kind == metric_kind::gauge || definition.id == metric_id::fault_service) return;
-    for (const auto& labels : all_labels_of(definition, sandbox)) {
+    for (const auto& labels : all_labels_of(definition)) {
       if (definition.kind == metric_kind::counter)
         family<counter_family>(definition.id).Add(labels);
       else
         histogram(definition, labels);
     }
-  }
-  void remove_series(const metric_definition& definition, std::string_view sandbox) {
-    const auto remove_from = [&](auto& typed) {
-      for (const auto& labels : all_labels_of(definition, sandbox)) typed->Remove(&typed->Add(labels));
-    };
-    auto& any = families[static_cast<std::size_t>(definition.id)];
-    if (definition.kind == metric_kind::counter)
-      remove_from(std::get<std::unique_ptr<counter_family>>(any));
-    else
-      remove_from(std::get<std::unique_ptr<gauge_family>>(any));
-  }
-  // Runs `report` unless the sandbox is gone: what comes late may not bring its series back.
-  template <class Report>
-  void of_sandbox(std::string_view sandbox, Report report) {
-    const std::lock_guard lock(mutex);
-    if (sandboxes.contains(sandbox)) report();
   }
 
   void set_total(metric_id id, double total) {
@@ -183,38 +158,21 @@ void metrics::branch_in_flight(int delta) {
   registry_->gauge(metric_id::branches_in_flight).Increment(delta);
 }
 
-void metrics::branch_ready(branch_mode mode, std::string_view sandbox, const pause_breakdown& pause,
-                           const std::optional<copy_summary>& copy) {
+void metrics::branch_ready(branch_mode mode, const pause_breakdown& pause, const std::optional<copy_summary>& copy) {
   const auto longest_fault = copy ? copy->longest_fault : std::chrono::microseconds(0);
   registry_->counter(metric_id::branches, {to_string(mode), "ready"}).Increment();
   registry_->histogram(metric_id::branch_stall, {to_string(mode)})
       .Observe(in_seconds(std::max(pause.total, longest_fault)));
-  registry_->of_sandbox(sandbox, [&] {
-    const auto took = [&](std::string_view step, std::chrono::microseconds time) {
-      registry_->gauge(metric_id::sandbox_last_branch_step, {sandbox, step}).Set(in_seconds(time));
-    };
-    registry_->counter(metric_id::sandbox_branches, {sandbox, "ready"}).Increment();
-    took("prearm", copy ? copy->prearm : std::chrono::microseconds(0));
-    took("pause", pause.pause);
-    took("snapshot", pause.snapshot);
-    took("rearm", pause.rearm);
-    took("resume", pause.resume);
-    took("copy", copy ? copy->copy : std::chrono::microseconds(0));
-  });
 }
 
-void metrics::branch_failed(branch_mode mode, std::string_view sandbox, errc reason) {
+void metrics::branch_failed(branch_mode mode, errc reason) {
   const std::string_view outcome = reason == errc::cancelled ? "cancelled" : "failed";
   registry_->counter(metric_id::branches, {to_string(mode), outcome}).Increment();
   if (reason != errc::cancelled) registry_->counter(metric_id::branch_failures, {to_string(reason)}).Increment();
-  registry_->of_sandbox(sandbox, [&] {
-    registry_->counter(metric_id::sandbox_branches, {sandbox, outcome}).Increment();
-  });
 }
 
-void metrics::pause_seconds(branch_mode mode, std::string_view sandbox, double seconds) {
+void metrics::pause_seconds(branch_mode mode, double seconds) {
   registry_->histogram(metric_id::branch_pause, {to_string(mode)}).Observe(seconds);
-  registry_->of_sandbox(sandbox, [&] { registry_->counter(metric_id::sandbox_paused, {sandbox}).Increment(seconds); });
 }
 
 void metrics::step_seconds(std::string_view step, double seconds) {
@@ -278,30 +236,25 @@ void metrics::sandbox_exited(std::string_view reason) {
   registry_->counter(metric_id::sandbox_exits, {reason}).Increment();
 }
 
-void metrics::add_sandbox(std::string_view sandbox) {
-  const std::lock_guard lock(registry_->mutex);
-  registry_->sandboxes.emplace(sandbox);
-  for (const metric_definition& definition : catalog()) {
-    if (is_of_sandboxes(definition)) registry_->start_at_zero(definition, sandbox);
-  }
-  registry_->gauge(metric_id::sandbox_stuck, {sandbox}).Set(0);
-}
-
-void metrics::remove_sandbox(std::string_view sandbox) {
-  const std::lock_guard lock(registry_->mutex);
-  if (registry_->sandboxes.erase(std::string(sandbox)) == 0) return;
-  for (const metric_definition& definition : catalog()) {
-    if (is_of_sandboxes(definition)) registry_->remove_series(definition, sandbox);
-  }
-}
-
 void metrics::sandbox_stuck(std::string_view sandbox, bool stuck) {
-  registry_->of_sandbox(sandbox, [&] { registry_->gauge(metric_id::sandbox_stuck, {sandbox}).Set(stuck ? 1 : 0); });
+  const std::lock_guard lock(registry_->mutex);  // one that is added may be removed elsewhere
+  auto& series = registry_->gauge(metric_id::sandbox_stuck, {sandbox});
+  if (stuck)
+    series.Set(1);
+  else
+    registry_->family<gauge_family>(metric_id::sandbox_stuck).Remove(&series);
 }
 
-void metrics::guest_longest_stall(std::string_view sandbox, std::chrono::nanoseconds stall) {
-  registry_->of_sandbox(sandbox,
-                        [&] { registry_->gauge(metric_id::guest_longest_stall, {sandbox}).Set(in_seconds(stall)); });
+void metrics::sandbox_started(std::chrono::duration<double> after) {
+  registry_->histogram(metric_id::sandbox_start).Observe(in_seconds(after));
+}
+
+void metrics::exec_ended(std::chrono::duration<double> after) {
+  registry_->histogram(metric_id::exec).Observe(in_seconds(after));
+}
+
+void metrics::guest_longest_stall(std::chrono::nanoseconds stall) {
+  registry_->histogram(metric_id::guest_longest_stall).Observe(in_seconds(stall));
 }
 
 void metrics::queue_length(std::string_view queue, std::size_t tasks) {

@@ -28,10 +28,9 @@ class metrics {
 
   // Branches. Steps: reserve, prearm, pause, snapshot, rearm, resume, copy, publish.
   void branch_in_flight(int delta);  // +1 at the admission, -1 at the end
-  void branch_ready(branch_mode mode, std::string_view sandbox, const pause_breakdown& pause,
-                    const std::optional<copy_summary>& copy);
-  void branch_failed(branch_mode mode, std::string_view sandbox, errc reason);
-  void pause_seconds(branch_mode mode, std::string_view sandbox, double seconds);
+  void branch_ready(branch_mode mode, const pause_breakdown& pause, const std::optional<copy_summary>& copy);
+  void branch_failed(branch_mode mode, errc reason);
+  void pause_seconds(branch_mode mode, double seconds);
   void step_seconds(std::string_view step, double seconds);
   void deadline_missed(std::string_view step);
   void step_failed(std::string_view step);
@@ -52,12 +51,10 @@ class metrics {
   // Sandboxes and their guests.
   void sandboxes(std::string_view state, std::uint64_t count);
   void sandbox_exited(std::string_view reason);
-
-  // What has a sandbox as label is reported from its addition to its removal, and ignored before and after.
-  void add_sandbox(std::string_view sandbox);
-  void remove_sandbox(std::string_view sandbox);
-  void sandbox_stuck(std::string_view sandbox, bool stuck);
-  void guest_longest_stall(std::string_view sandbox, std::chrono::nanoseconds stall);
+  void sandbox_stuck(std::string_view sandbox, bool stuck);  // false: also when it is gone
+  void sandbox_started(std::chrono::duration<double> after);
+  void exec_ended(std::chrono::duration<double> after);
+  void guest_longest_stall(std::chrono::nanoseconds stall);
 
   void queue_length(std::string_view queue, std::size_t tasks);  // starts or disk
 

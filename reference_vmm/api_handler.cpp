@@ -207,11 +207,13 @@ result<void> api_handler::configure_boot(const json& body) {
   if (!arguments) return std::move(arguments).error();
   if (state_ != vm_state::not_started) return wrong_state(false);
   configured_ = true;
-  if (*initrd) return failed("coppice-vmm loads no initrd.");
   std::error_code problem;
   if (!std::filesystem::exists(*kernel, problem))
     return failed("The kernel file cannot be opened: " + *kernel + ": no such file.");
+  if (*initrd && !std::filesystem::exists(**initrd, problem))
+    return failed("The initrd file cannot be opened: " + **initrd + ": no such file.");
   config_.kernel = *kernel;
+  config_.initrd = initrd->value_or("");
   if (*arguments) config_.boot_args = **arguments;
   return {};
 }

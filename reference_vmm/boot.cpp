@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <numeric>
@@ -46,7 +47,12 @@ result<void> load_segment(guest_ram& ram, int fd, const Elf64_Phdr& segment) {
   return ram.write(segment.p_paddr, content);
 }
 
-result<std::uint64_t> load_kernel(guest_ram& ram, const std::filesystem::path& kernel) {
+struct loaded_kernel {
+  std::uint64_t entry = 0;
+  std::uint64_t end = 0;  // of its last segment
+};
+
+result<loaded_kernel> load_kernel(guest_ram& ram, const std::filesystem::path& kernel) {
   auto file = open_file(kernel, O_RDONLY);
   if (!file) return std::move(file).error();
   Elf64_Ehdr header{};
@@ -58,17 +64,46 @@ result<std::uint64_t> load_kernel(guest_ram& ram, const std::filesystem::path& k
   }
   std::vector<Elf64_Phdr> segments(header.e_phnum);
   COPPICE_TRY(read_all_at(file->get(), std::as_writable_bytes(std::span(segments)), header.e_phoff));
+  loaded_kernel loaded{header.e_entry, high_ram_start};
   for (const Elf64_Phdr& segment : segments) {
-    if (segment.p_type == PT_LOAD) COPPICE_TRY(load_segment(ram, file->get(), segment));
+    if (segment.p_type != PT_LOAD) continue;
+    COPPICE_TRY(load_segment(ram, file->get(), segment));
+    loaded.end = std::max(loaded.end, segment.p_paddr + segment.p_memsz);
   }
-  return header.e_entry;
+  return loaded;
 }
 
-result<void> write_boot_params(guest_ram& ram, std::size_t command_line_size) {
+struct loaded_initrd {
+  std::uint64_t address = 0;
+  std::uint64_t size = 0;  // 0: there is none
+};
+
+// At the end of the RAM below the gap, as Firecracker's loader puts it: the kernel finds it by its boot_params alone.
+result<loaded_initrd> load_initrd(guest_ram& ram, const std::filesystem::path& initrd, std::uint64_t kernel_end) {
+  if (initrd.empty()) return loaded_initrd{};
+  auto file = open_file(initrd, O_RDONLY);
+  if (!file) return std::move(file).error();
+  struct stat status {};
+  if (::fstat(file->get(), &status) != 0) return errno_error("size of " + initrd.string());
+  const auto size = static_cast<std::uint64_t>(status.st_size);
+  if (size == 0) return error{errc::invalid_argument, 0, initrd.string() + " is empty: no initrd"};
+  const std::uint64_t end = ram.regions().front().bytes.size();
+  const std::uint64_t address = size < end ? (end - size) / page_size * page_size : 0;
+  if (address < kernel_end)
+    return error{errc::invalid_argument, 0, "the initrd does not fit into the guest's memory beside the kernel"};
+  std::vector<std::byte> content(size);
+  COPPICE_TRY(read_all_at(file->get(), content, 0));
+  COPPICE_TRY(ram.write(address, content));
+  return loaded_initrd{address, size};
+}
+
+result<void> write_boot_params(guest_ram& ram, std::size_t command_line_size, const loaded_initrd& initrd) {
   std::vector<std::byte> page(page_size);
-  put<std::uint16_t>(page, 0x1fe, 0xaa55);      // boot_flag
-  put<std::uint32_t>(page, 0x202, 0x53726448);  // "HdrS"
-  put<std::uint8_t>(page, 0x210, 0xff);         // type_of_loader: undefined
+  put<std::uint16_t>(page, 0x1fe, 0xaa55);                       // boot_flag
+  put<std::uint32_t>(page, 0x202, 0x53726448);                   // "HdrS"
+  put<std::uint8_t>(page, 0x210, 0xff);                          // type_of_loader: undefined
+  put(page, 0x218, static_cast<std::uint32_t>(initrd.address));  // ramdisk_image
+  put(page, 0x21c, static_cast<std::uint32_t>(initrd.size));     // ramdisk_size
   put<std::uint32_t>(page, 0x228, static_cast<std::uint32_t>(command_line_address));
   put<std::uint32_t>(page, 0x230, 0x1000000);  // kernel_alignment
   put<std::uint32_t>(page, 0x238, static_cast<std::uint32_t>(command_line_size));
@@ -170,18 +205,20 @@ kvm_segment segment(std::uint16_t selector, std::uint8_t type, bool code) {
 }  // namespace
 
 result<std::uint64_t> load_guest(guest_ram& ram, const std::filesystem::path& kernel, const std::string& command_line,
-                                 unsigned vcpus) {
+                                 unsigned vcpus, const std::filesystem::path& initrd) {
   if (command_line.size() + 1 > command_line_limit) {
     return error{errc::invalid_argument, 0, "the kernel command line is longer than 2,047 bytes"};
   }
-  auto entry = load_kernel(ram, kernel);
-  if (!entry) return entry;
+  const auto loaded = load_kernel(ram, kernel);
+  if (!loaded) return loaded.error();
+  const auto ramdisk = load_initrd(ram, initrd, loaded->end);
+  if (!ramdisk) return ramdisk.error();
   const std::span text(command_line.c_str(), command_line.size() + 1);
   COPPICE_TRY(ram.write(command_line_address, std::as_bytes(text)));
-  COPPICE_TRY(write_boot_params(ram, text.size()));
+  COPPICE_TRY(write_boot_params(ram, text.size(), *ramdisk));
   COPPICE_TRY(write_page_tables(ram));
   COPPICE_TRY(write_mp_table(ram, vcpus));
-  return entry;
+  return loaded->entry;
 }
 
 kvm_regs entry_registers(std::uint64_t entry) {

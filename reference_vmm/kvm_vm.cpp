@@ -133,7 +133,7 @@ result<void> kvm_machine::learn_cpuid() {
 }
 
 result<void> kvm_machine::boot(const machine_config& config) {
-  auto entry = load_guest(ram_, config.kernel, config.boot_args, config.vcpus);
+  auto entry = load_guest(ram_, config.kernel, config.boot_args, config.vcpus, config.initrd);
   if (!entry) return std::move(entry).error();
   for (const auto& each : vcpus_) COPPICE_TRY(each->prepare_boot(*entry));
   return {};

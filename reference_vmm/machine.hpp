@@ -20,6 +20,7 @@ struct machine_config {
   std::uint64_t memory_mib = 128;
   bool track_dirty_pages = false;
   std::filesystem::path kernel;
+  std::filesystem::path initrd = {};  // empty: none
   std::string boot_args = "reboot=k panic=1 pci=off nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd";
 };
 

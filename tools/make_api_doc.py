@@ -101,6 +101,8 @@ def describe_schema(name: str, schema: dict) -> str:
     for base in schema.get("allOf", []):
         if "$ref" in base:
             text += f"As {type_of(base)}, and:\n\n"
+    if "contentSchema" in schema:
+        return text + f"Data: {', '.join(type_of(each) for each in schema['contentSchema']['oneOf'])}.\n\n"
     if "properties" not in schema:
         return text + f"{type_of(schema)}\n\n"
     needed = schema.get("required", [])

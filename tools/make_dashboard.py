@@ -10,7 +10,6 @@ import sys
 TARGET = pathlib.Path(__file__).resolve().parent.parent / "deploy" / "grafana" / "dashboards" / "coppice.json"
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 HOSTS = 'job="coppice", instance=~"$instance"'
-VM = f'{HOSTS}, sandbox=~"$sandbox"'
 WINDOW = "$__rate_interval"
 
 
@@ -89,19 +88,17 @@ ROWS = [
         ("Files of the daemon", "Open, of those that may be.", "timeseries", "percentunit", 8,
          [(f"process_open_fds{{{HOSTS}}} / process_max_fds{{{HOSTS}}}", "{{instance}}")], None),
     ]),
-    ("One VM: $sandbox", [
-        ("Stuck", "1 while a resume is being retried.", "timeseries", "short", 6,
-         [(f"coppice_sandbox_stuck{{{VM}}}", "{{sandbox}}")], None),
-        ("Time paused", "Share of its time for which its branches hold the VM paused.", "timeseries", "percentunit", 6,
-         [(f"rate(coppice_sandbox_paused_seconds_total{{{VM}}}[{WINDOW}])", "{{sandbox}}")], None),
-        ("Its branches", "Since its start, by how they ended.", "timeseries", "short", 6,
-         [(f"sum by (outcome) (coppice_sandbox_branches_total{{{VM}}})", "{{outcome}}")], None),
-        ("Longest stall seen inside", "By a journal guest, when it is asked for its journal.", "timeseries", "s", 6,
-         [(f"coppice_guest_longest_stall_seconds{{{VM}}}", "{{sandbox}}")], None),
+    ("Sandboxes and their guests", [
+        ("Which are stuck", "Their resume is being retried.", "timeseries", "short", 6,
+         [(f"coppice_sandbox_stuck{{{HOSTS}}}", "{{sandbox}}")], None),
+        ("Time to start", "From the request to the guest running.", "timeseries", "s", 6,
+         quantiles("coppice_sandbox_start_seconds"), None),
+        ("Time of a program", "That was run in a guest, from the request to its end.", "timeseries", "s", 6,
+         quantiles("coppice_exec_seconds"), None),
+        ("Longest stall seen inside", "By journal guests, when they are asked for their journal.", "timeseries", "s", 6,
+         quantiles("coppice_guest_longest_stall_seconds"), None),
     ]),
-    ("One branch", [
-        ("Latest branch of $sandbox", "pause, snapshot, rearm and resume add up to the pause.", "bargauge", "s", 8,
-         [(f"max by (step) (coppice_sandbox_last_branch_step_seconds{{{VM}}})", "{{step}}")], None),
+    ("Branches", [
         ("Steps, median", "Of all branches.", "timeseries", "s", 8,
          quantiles("coppice_branch_step_seconds", "step", "{{step}} ")[:1], None),
         ("Steps, p99", "Of all branches.", "timeseries", "s", 8,
@@ -177,8 +174,7 @@ def dashboard() -> str:
         "templating": {"list": [
             {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus", "refresh": 1,
              "current": {}},
-            variable("instance", "host", 'label_values(up{job="coppice"}, instance)', True),
-            variable("sandbox", "sandbox", f"label_values(coppice_sandbox_stuck{{{HOSTS}}}, sandbox)", False)]},
+            variable("instance", "host", 'label_values(up{job="coppice"}, instance)', True)]},
         "panels": panels()}, indent=1) + "\n"
 
 

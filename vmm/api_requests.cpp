@@ -40,8 +40,10 @@ api_request machine_config(unsigned vcpus, std::uint64_t mem_mib, bool track_dir
              {{"vcpu_count", vcpus}, {"mem_size_mib", mem_mib}, {"track_dirty_pages", track_dirty_pages}});
 }
 
-api_request boot_source(const std::filesystem::path& kernel, const std::string& args) {
+api_request boot_source(const std::filesystem::path& kernel, const std::string& args,
+                        const std::filesystem::path& initrd) {
   json body = {{"kernel_image_path", kernel.string()}};
+  if (!initrd.empty()) body["initrd_path"] = initrd.string();
   if (!args.empty()) body["boot_args"] = args;
   return put("/boot-source", body);
 }

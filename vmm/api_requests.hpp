@@ -19,7 +19,8 @@ api_request version();   // GET /version: {"firecracker_version"}
 
 // Before boot.
 api_request machine_config(unsigned vcpus, std::uint64_t mem_mib, bool track_dirty_pages);
-api_request boot_source(const std::filesystem::path& kernel, const std::string& args);
+api_request boot_source(const std::filesystem::path& kernel, const std::string& args,
+                        const std::filesystem::path& initrd = {});  // empty: none
 api_request drive(const std::string& id, const std::filesystem::path& path, bool read_only, bool is_root);
 api_request network_interface(const std::string& id, const std::string& tap, const std::string& mac);
 api_request start();

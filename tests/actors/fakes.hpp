@@ -45,6 +45,7 @@ struct world {
   std::map<std::string, std::string> vm_states;              // by VM id
   std::uint64_t settled = 0;
   bool waits_for_limit = false;  // a copy
+  std::string refusal;           // that a VMM's failures answer, if not empty
 
   conduct order(const std::string& call) {
     calls.push_back(call);
@@ -191,7 +192,7 @@ class fake_vmm final : public running_vmm, public api_channel {
         effect(name, request);
         return done(api_reply{204, {}});
       case conduct::fail:
-        return done(error{errc::conflict, 0, "told to refuse " + name});
+        return done(error{errc::conflict, 0, with_->refusal.empty() ? "told to refuse " + name : with_->refusal});
       case conduct::late:
         effect(name, request);
         with_->late_answers.push_back([done] { done(api_reply{204, {}}); });
@@ -269,9 +270,10 @@ class fake_store final : public snapshot_store {
  public:
   explicit fake_store(world_ptr with) : with_(std::move(with)) { add_base("base"); }
 
-  void add_base(const std::string& tag, std::vector<std::uint64_t> checksums = {}) {
+  void add_base(const std::string& tag, std::vector<std::uint64_t> checksums = {}, const std::string& vmm = {}) {
     snapshot_record record;
     record.tag = tag;
+    record.vmm = vmm;
     record.directory = folder_.path() / tag;
     record.memory_bytes = mib;
     record.vcpus = 1;
@@ -290,6 +292,7 @@ class fake_store final : public snapshot_store {
   std::vector<snapshot_record> list() const override {
     std::vector<snapshot_record> all;
     for (const auto& [tag, record] : records_) all.push_back(*record);
+    if (on_list) on_list();
     return all;
   }
   result<snapshot_record> find(const std::string& tag) const override {
@@ -314,6 +317,8 @@ class fake_store final : public snapshot_store {
   coppice::store_usage usage() const override { return {}; }
 
   std::filesystem::path folder() const { return folder_.path(); }
+
+  std::function<void()> on_list;  // what goes on meanwhile, when the answer of a list() is made and not given
 
  private:
   world_ptr with_;

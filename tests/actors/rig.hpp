@@ -22,7 +22,9 @@ struct testing_settings : caf::actor_system_config {
 
 class rig {
  public:
-  explicit rig(bool live = true, daemon_limits limits = {}) {
+  // `others`: base snapshots that are there from the start besides "base", as tag and VMM that made them.
+  explicit rig(bool live = true, daemon_limits limits = {}, const std::map<std::string, std::string>& others = {}) {
+    for (const auto& [tag, vmm] : others) store.add_base(tag, {}, vmm);
     host.can.vmstate_only = live;
     with = std::make_shared<const services>(
         services{host, engine, store, meters, pool, run.path(), branch_deadlines{}, limits});
@@ -79,6 +81,10 @@ class rig {
   }
   std::vector<sandbox_info> sandboxes() { return (**send<std::vector<sandbox_info>, ask::sandboxes>()).value(); }
   std::vector<snapshot_info> snapshots() { return (**send<std::vector<snapshot_info>, ask::snapshots>()).value(); }
+  result<snapshot_info> info(const std::string& tag) {
+    const auto answer = send<snapshot_info, ask::snapshot>(tag);
+    return answer->has_value() ? **answer : error{errc::internal, 0, "no answer"};
+  }
   bool listed(const std::string& tag) {
     const auto all = snapshots();
     return std::any_of(all.begin(), all.end(), [&](const auto& info) { return info.tag == tag; });

@@ -47,13 +47,15 @@ TEST(idempotency_cache, a_key_is_for_one_request_and_not_while_that_is_in_flight
   EXPECT_EQ(cache->begin("k", another_request).answer.status, 409u);
 }
 
-TEST(idempotency_cache, a_failure_of_the_server_or_a_request_that_was_lost_may_be_tried_again) {
+TEST(idempotency_cache, a_request_that_failed_or_was_lost_may_be_tried_again) {
   const auto cache = std::make_shared<idempotency_cache>();
-  cache->begin("k", one_request).run->finish({.status = 503});
-  EXPECT_TRUE(cache->begin("k", one_request).run);  // and that one is dropped unfinished
+  for (const unsigned status : {400u, 404u, 409u, 500u, 503u}) {
+    const auto decided = cache->begin("k", one_request);
+    ASSERT_TRUE(decided.run) << status;
+    decided.run->finish({.status = status});
+  }
+  EXPECT_TRUE(cache->begin("k", one_request).run);  // dropped unfinished
   EXPECT_TRUE(cache->begin("k", one_request).run);
-  cache->begin("bad", one_request).run->finish({.status = 404});
-  EXPECT_EQ(cache->begin("bad", one_request).answer.status, 404u);
 }
 
 TEST(idempotency_cache, an_answer_is_forgotten_after_its_age) {
@@ -112,6 +114,17 @@ TEST_F(idempotent_server, a_repeated_creation_happens_once) {
     EXPECT_EQ(first.substr(first.find("\r\n\r\n")), second.substr(second.find("\r\n\r\n")));
     EXPECT_EQ(calls, 1);
   }
+}
+
+TEST_F(idempotent_server, what_was_refused_for_now_is_not_replayed) {
+  const auto create = [this] { return post("/v1/sandboxes", "k", R"({"snapshot_tag":"a"})"); };
+  plane_.failure = error{errc::conflict, 0, "snapshot 'a' is writing"};
+  EXPECT_THAT(create(), StartsWith("HTTP/1.1 409"));
+  plane_.failure = error{errc::not_found, 0, "there is no snapshot 'a'"};
+  EXPECT_THAT(create(), AllOf(StartsWith("HTTP/1.1 404"), Not(HasSubstr("Replayed"))));
+  plane_.failure.reset();
+  EXPECT_THAT(create(), AllOf(StartsWith("HTTP/1.1 201"), Not(HasSubstr("Replayed"))));
+  EXPECT_THAT(create(), AllOf(StartsWith("HTTP/1.1 201"), HasSubstr("Idempotency-Replayed: true")));
 }
 
 TEST_F(idempotent_server, a_key_for_another_body_path_or_route_is_409) {

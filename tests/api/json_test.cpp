@@ -36,7 +36,8 @@ TEST(json, a_snapshot_has_forkds_fields_and_ours) {
   EXPECT_EQ(value["dir"], "/root/snapshots/b1");
   EXPECT_EQ(value["created_at_unix"], 1700000000);
   EXPECT_EQ(value["branched_from"], "sb-1");
-  EXPECT_EQ(value["pause_ms"], 1.25);
+  EXPECT_EQ(value["pause_ms"], 2) << "whole milliseconds, and never fewer than it was";
+  EXPECT_TRUE(value["pause_ms"].is_number_integer());
   EXPECT_EQ(value["status"], "ready");
   EXPECT_EQ(value["bootable"], true);
   EXPECT_EQ(value["mode"], "live");
@@ -90,8 +91,43 @@ TEST(json, a_snapshot_request_is_read_whole) {
   EXPECT_EQ(request->memory_bytes, 64 * mib);
   EXPECT_EQ(request->vcpus, 2u);
   EXPECT_EQ(request->boot_args, "a b");
+  EXPECT_FALSE(request->initrd);
   ASSERT_TRUE(request->rootfs);
   EXPECT_FALSE(request->rootfs->read_only);
+}
+
+TEST(json, a_base_can_be_asked_for_as_forkds_clients_do) {
+  const auto request = parse_create_snapshot(
+      R"({"tag":"base","kernel":"/k","rootfs":"/r","rw":false,"tap":"forkd-tap0","boot_wait_secs":10})");
+  ASSERT_TRUE(request.ok()) << request.error().message();
+  EXPECT_TRUE(request->rootfs->read_only);
+  EXPECT_TRUE(request->network);
+  EXPECT_EQ(request->boot_time, std::chrono::seconds(10));
+  EXPECT_FALSE(parse_create_snapshot(R"({"tag":"a","kernel":"/k","rootfs":"/r","rw":true})")->rootfs->read_only);
+  EXPECT_FALSE(
+      parse_create_snapshot(R"({"tag":"a","kernel":"/k","rw":null,"tap":null,"boot_wait_secs":null})")->network);
+  for (const char* wrong :
+       {R"("rw":false)", R"("rootfs":"/r","rw":true,"rootfs_read_only":true)", R"("tap":"t","network":false)",
+        R"("boot_wait_secs":1,"boot_time_ms":1000)", R"("boot_wait_secs":61)", R"("tap":true)"}) {
+    EXPECT_FALSE(parse_create_snapshot(std::string(R"({"tag":"a","kernel":"/k",)") + wrong + "}").ok()) << wrong;
+  }
+}
+
+TEST(json, a_branch_may_name_what_its_sandbox_comes_from) {
+  EXPECT_EQ(parse_branch(R"({"parent_tag":"base","mode":"diff"})")->parent_tag, "base");
+  EXPECT_FALSE(parse_branch(R"({"parent_tag":null})")->parent_tag);
+  EXPECT_FALSE(parse_branch(R"({"parent_tag":"../x"})").ok());
+}
+
+TEST(json, an_initrd_is_an_absolute_path) {
+  const auto request = parse_create_snapshot(R"({"tag":"base","kernel":"/k","initrd":"/i"})");
+  ASSERT_TRUE(request.ok()) << request.error().message();
+  EXPECT_EQ(request->initrd, "/i");
+  for (const char* wrong : {R"("i")", R"("")", R"("/i\u0000")", "7"}) {
+    const auto refused = parse_create_snapshot(std::string(R"({"tag":"a","kernel":"/k","initrd":)") + wrong + "}");
+    ASSERT_FALSE(refused.ok()) << wrong;
+    EXPECT_THAT(refused.error().message(), HasSubstr("initrd"));
+  }
 }
 
 TEST(json, a_rootfs_is_read_only_unless_told_otherwise) {
@@ -191,7 +227,7 @@ TEST(http_status, every_kind_of_error_has_its_status_and_comes_back_by_its_code)
                                                          {errc::already_exists, 409},   {errc::conflict, 409},
                                                          {errc::unsupported, 409},      {errc::unavailable, 503},
                                                          {errc::no_space, 503},         {errc::deadline_exceeded, 503},
-                                                         {errc::cancelled, 500},        {errc::io, 500},
+                                                         {errc::cancelled, 409},        {errc::io, 500},
                                                          {errc::corrupt, 500},          {errc::internal, 500}};
   for (const auto& [code, status] : wanted) {
     EXPECT_EQ(http_status(code), status) << to_string(code);

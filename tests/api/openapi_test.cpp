@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "api/agent_protocol.hpp"
+#include "api/event_log.hpp"
 #include "api/json.hpp"
 #include "api/route_table.hpp"
 #include "api/schemas.hpp"
@@ -88,6 +89,39 @@ TEST(openapi, bodies_may_have_exactly_the_fields_that_are_described) {
   EXPECT_EQ(known(parse_branch(unknown)), described("branch"));
   EXPECT_EQ(known(parse_exec(unknown)), described("exec"));
   EXPECT_EQ(known(parse_eval(unknown)), described("eval"));
+}
+
+// What is sent as the data of an event.
+json sent(const plane_event& event) {
+  event_log log(10, 1);
+  log.add(event);
+  const auto text = log.following(0).text;
+  const auto data = text.find("data: ") + 6;
+  return json::parse(text.substr(data, text.find('\n', data) - data));
+}
+
+TEST(openapi, each_event_has_exactly_the_fields_that_are_described) {
+  const auto stream = api_schemas()["event_stream"]["contentSchema"]["oneOf"].dump();
+  names told;
+  for (int kind = 0; kind <= static_cast<int>(event_kind::snapshot_deleted); ++kind) {
+    const auto which = static_cast<event_kind>(kind);
+    const std::string type(to_string(which));
+    const std::string schema = type.substr(0, type.find('.')) + "_event";
+    told.insert(type);
+    EXPECT_THAT(api_schemas()[schema]["properties"]["type"]["enum"], Contains(type));
+    EXPECT_EQ(fields(sent({which, {}, {}, {}, {}})), required(schema)) << type;
+    EXPECT_EQ(fields(sent({which, "sb-1", "a", "why", "id"})), described(schema)) << type;
+    EXPECT_THAT(stream, ::testing::HasSubstr("/" + schema + "\""));
+  }
+  names known_types;
+  for (const char* schema : {"sandbox_event", "branch_event", "snapshot_event"}) {
+    for (const auto& type : api_schemas()[schema]["properties"]["type"]["enum"]) known_types.insert(type);
+  }
+  EXPECT_EQ(known_types, told);
+  const auto reset = event_log(10, 1).following(7).text;
+  EXPECT_THAT(reset, ::testing::HasSubstr("event: reset\n"));
+  EXPECT_THAT(reset, ::testing::HasSubstr("data: {\"reason\":"));
+  EXPECT_EQ(described("reset_event"), names{"reason"});
 }
 
 TEST(openapi, knows_each_code_of_a_failure_and_each_state) {

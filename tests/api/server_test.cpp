@@ -99,7 +99,7 @@ TEST_F(server, tells_of_one_sandbox_and_deletes_it) {
 TEST_F(server, a_branch_is_201_when_ready_and_202_while_writing) {
   auto answer = send("POST", "/v1/sandboxes/sb-1/branch", R"({"tag":"b1","mode":"live"})");
   EXPECT_EQ(answer.status, 201u);
-  EXPECT_EQ(json::parse(answer.body)["pause_ms"], 1.25);
+  EXPECT_EQ(json::parse(answer.body)["pause_ms"], 2);
   EXPECT_EQ(json::parse(answer.body)["branched_from"], "sb-1");
   plane_.branch_status = snapshot_status::writing;
   answer = send("POST", "/v1/sandboxes/sb-1/branch", R"({"wait":false})");
@@ -225,7 +225,7 @@ TEST_F(server, every_kind_of_failure_has_its_status_and_its_sentence) {
                                                          {errc::already_exists, 409},   {errc::conflict, 409},
                                                          {errc::unsupported, 409},      {errc::unavailable, 503},
                                                          {errc::no_space, 503},         {errc::deadline_exceeded, 503},
-                                                         {errc::cancelled, 500},        {errc::io, 500},
+                                                         {errc::cancelled, 409},        {errc::io, 500},
                                                          {errc::corrupt, 500},          {errc::internal, 500}};
   const std::vector<std::pair<const char*, const char*>> calls = {
       {"GET", "/v1/snapshots"},           {"GET", "/v1/snapshots/a/info"},    {"DELETE", "/v1/snapshots/a"},

@@ -56,7 +56,7 @@ TEST(prometheus_text, quantiles_are_interpolated_over_all_series) {
 
 TEST(prometheus_text, what_the_daemon_writes_is_understood) {
   metrics registry;
-  registry.pause_seconds(branch_mode::live, "sb-1", 0.0015);
+  registry.pause_seconds(branch_mode::live, 0.0015);
   registry.set_written_bytes_total(4096);
   const auto samples = metric_samples::parse(registry.text());
   ASSERT_TRUE(samples.ok()) << samples.error().message();

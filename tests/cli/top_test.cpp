@@ -59,12 +59,10 @@ TEST(top_view, tells_the_daemons_figures_and_speeds_since_the_reading_before) {
 }
 
 TEST(top_view, the_busiest_sandboxes_come_first) {
-  const auto before = reading(10, "coppice_sandbox_branches_total{sandbox=\"sb-busy\",outcome=\"ready\"} 1\n");
-  const auto now = reading(12,
-                           "coppice_sandbox_branches_total{sandbox=\"sb-busy\",outcome=\"ready\"} 3\n"
-                           "coppice_sandbox_last_branch_step_seconds{sandbox=\"sb-busy\",step=\"pause\"} 0.001\n"
-                           "coppice_sandbox_last_branch_step_seconds{sandbox=\"sb-busy\",step=\"resume\"} 0.0005\n"
-                           "coppice_sandbox_last_branch_step_seconds{sandbox=\"sb-busy\",step=\"copy\"} 5\n");
+  auto before = reading(10, "");
+  auto now = reading(12, "");
+  before.sandboxes[1]["branch_count"] = 1;
+  now.sandboxes[1]["last_pause_us"] = 1500;
   const auto lines = top_lines(now, &before);
   ASSERT_EQ(lines.size(), 10U);
   EXPECT_THAT(lines[6], StartsWith("SANDBOX"));

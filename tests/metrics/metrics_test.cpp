@@ -42,11 +42,10 @@ pause_breakdown some_pause() {
 // Reports everything that can be reported.
 void report_all(metrics& all) {
   all.branch_in_flight(+1);
-  all.add_sandbox("sb-1");
-  all.branch_ready(branch_mode::live, "sb-1", some_pause(), some_copy());
-  all.branch_failed(branch_mode::live, "sb-1", errc::no_space);
-  all.branch_failed(branch_mode::full, "sb-1", errc::cancelled);
-  all.pause_seconds(branch_mode::live, "sb-1", 0.004);
+  all.branch_ready(branch_mode::live, some_pause(), some_copy());
+  all.branch_failed(branch_mode::live, errc::no_space);
+  all.branch_failed(branch_mode::full, errc::cancelled);
+  all.pause_seconds(branch_mode::live, 0.004);
   for (const char* step : {"reserve", "prearm", "pause", "snapshot", "rearm", "resume", "copy", "publish"}) {
     all.step_seconds(step, 0.001);
   }
@@ -61,7 +60,9 @@ void report_all(metrics& all) {
   all.set_fault_service(std::array{10e-6, 50e-6}, std::array<std::uint64_t, 3>{4, 2, 1}, 0.0002);
   all.sandboxes("running", 3);
   all.sandbox_exited("died");
-  all.guest_longest_stall("sb-1", 1500us);
+  all.guest_longest_stall(1500us);
+  all.sandbox_started(1500ms);
+  all.exec_ended(2ms);
   all.sandbox_stuck("sb-1", true);
   all.queue_length("starts", 5);
   all.store_usage(1000, 10, 4000, 2);
@@ -154,7 +155,7 @@ TEST(metrics, values_arrive_under_their_labels) {
   report_all(all);
   all.branch_in_flight(+1);
   all.branch_in_flight(-1);
-  all.branch_failed(branch_mode::diff, "sb-1", errc::io);
+  all.branch_failed(branch_mode::diff, errc::io);
   const auto text = all.text();
   for (const char* line :
        {"coppice_branches_total{mode=\"live\",outcome=\"ready\"} 1\n",
@@ -182,12 +183,11 @@ TEST(metrics, values_arrive_under_their_labels) {
         "coppice_sandboxes{state=\"running\"} 3\n",
         "coppice_sandbox_exits_total{reason=\"died\"} 1\n",
         "coppice_written_bytes_total 4096\n",
-        "coppice_guest_longest_stall_seconds{sandbox=\"sb-1\"} 0.0015\n",
+        "coppice_guest_longest_stall_seconds_sum 0.0015\n",
+        "coppice_sandbox_start_seconds_bucket{le=\"2.5\"} 1\n",
+        "coppice_sandbox_start_seconds_bucket{le=\"1\"} 0\n",
+        "coppice_exec_seconds_bucket{le=\"0.0025\"} 1\n",
         "coppice_sandbox_stuck{sandbox=\"sb-1\"} 1\n",
-        "coppice_sandbox_branches_total{outcome=\"failed\",sandbox=\"sb-1\"} 2\n",
-        "coppice_sandbox_paused_seconds_total{sandbox=\"sb-1\"} 0.004\n",
-        "coppice_sandbox_last_branch_step_seconds{sandbox=\"sb-1\",step=\"snapshot\"} 0.002\n",
-        "coppice_sandbox_last_branch_step_seconds{sandbox=\"sb-1\",step=\"copy\"} 0.001\n",
         "coppice_queue_length{queue=\"starts\"} 5\n",
         "coppice_store_size_bytes 4000\n",
         "process_cpu_seconds_total 2.5\n",
@@ -250,30 +250,16 @@ TEST(metrics, what_can_be_counted_starts_at_zero) {
   EXPECT_THAT(text, Not(HasSubstr("route=")));
 }
 
-TEST(metrics, a_new_sandbox_has_counters_at_zero_and_is_not_stuck) {
+TEST(metrics, a_sandbox_has_a_series_only_while_it_is_stuck) {
   metrics all;
-  all.add_sandbox("sb-1");
-  const auto text = all.text();
-  EXPECT_THAT(text, HasSubstr("coppice_sandbox_branches_total{outcome=\"failed\",sandbox=\"sb-1\"} 0\n"));
-  EXPECT_THAT(text, HasSubstr("coppice_sandbox_stuck{sandbox=\"sb-1\"} 0\n"));
-  EXPECT_THAT(text, Not(HasSubstr("coppice_sandbox_last_branch_step_seconds{")));
-}
-
-TEST(metrics, a_sandbox_that_is_gone_leaves_no_series_whatever_is_reported_late) {
-  metrics all;
-  report_all(all);
-  all.add_sandbox("sb-2");
-  all.remove_sandbox("sb-1");
-  all.remove_sandbox("never-seen");
-  all.guest_longest_stall("sb-1", 1ms);
   all.sandbox_stuck("sb-1", true);
-  all.branch_ready(branch_mode::live, "sb-1", some_pause(), some_copy());
-  all.branch_failed(branch_mode::live, "sb-1", errc::io);
-  all.pause_seconds(branch_mode::live, "sb-1", 0.004);
+  all.sandbox_stuck("sb-1", true);
+  all.sandbox_stuck("sb-2", true);
+  all.sandbox_stuck("sb-1", false);
+  all.sandbox_stuck("never-seen", false);
+  EXPECT_THAT(all.text(), HasSubstr("coppice_sandbox_stuck{sandbox=\"sb-2\"} 1\n"));
   EXPECT_THAT(all.text(), Not(HasSubstr("sb-1")));
   EXPECT_THAT(all.text(), Not(HasSubstr("never-seen")));
-  EXPECT_THAT(all.text(), HasSubstr("sb-2"));
-  EXPECT_THAT(all.text(), HasSubstr("coppice_branches_total{mode=\"live\",outcome=\"ready\"} 2\n"));
 }
 
 TEST(metrics, the_figures_of_the_process_are_those_of_this_process) {
@@ -308,9 +294,9 @@ TEST(metrics, many_threads_may_report_and_read_at_once) {
           all.step_failed("copy");
           all.set_faults_total(static_cast<std::uint64_t>(i + 1));
           all.set_fault_service(std::array{1e-5}, std::array<std::uint64_t, 2>{1, 1}, 1e-4);
-          all.add_sandbox("sb-" + std::to_string(t));
-          all.guest_longest_stall("sb-" + std::to_string(t), 1ms);
-          all.remove_sandbox("sb-" + std::to_string((t + 1) % threads));
+          all.sandbox_stuck("sb-" + std::to_string(t), true);
+          all.guest_longest_stall(1ms);
+          all.sandbox_stuck("sb-" + std::to_string((t + 1) % threads), false);
           if (i % 50 == 0) (void)all.text();
         }
       });

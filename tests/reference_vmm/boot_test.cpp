@@ -99,6 +99,33 @@ TEST_F(boot, what_is_no_kernel_is_refused) {
   EXPECT_EQ(load_guest(*ram, dir.path() / "none", "", 1).error().code, errc::not_found);
 }
 
+TEST_F(boot, an_initrd_lies_at_the_end_of_low_memory_and_boot_params_name_it) {
+  const auto initrd = dir.path() / "initrd";
+  for (const std::uint64_t size : {64 * mib, 6144 * mib}) {
+    ASSERT_TRUE(load(elf(), "", size));
+    EXPECT_EQ(read_at<std::uint32_t>(*ram, 0x7000 + 0x21c), 0U) << "none";
+    ASSERT_TRUE(write_text_file(initrd, std::string(10'000, 'i')));
+    const auto entry = load_guest(*ram, kernel, "", 1, initrd);
+    ASSERT_TRUE(entry) << entry.error().message();
+    const auto address = read_at<std::uint32_t>(*ram, 0x7000 + 0x218);
+    EXPECT_EQ(address, std::min(size, mmio_gap_start) - 3 * page_size);
+    EXPECT_EQ(read_at<std::uint32_t>(*ram, 0x7000 + 0x21c), 10'000U);
+    EXPECT_EQ(read_at<char>(*ram, address), 'i');
+    EXPECT_EQ(read_at<char>(*ram, address + 9'999), 'i');
+  }
+}
+
+TEST_F(boot, an_initrd_that_is_none_or_leaves_no_room_for_the_kernel_is_refused) {
+  ASSERT_TRUE(load(elf(), "", 8 * mib));
+  const auto initrd = dir.path() / "initrd";
+  const auto code = [&] { return load_guest(*ram, kernel, "", 1, initrd).error().code; };
+  EXPECT_EQ(code(), errc::not_found);
+  for (const std::uint64_t size : {std::uint64_t{0}, 7 * mib, 8 * mib, 9 * mib}) {
+    ASSERT_TRUE(write_text_file(initrd, std::string(size, 'i')));
+    EXPECT_EQ(code(), errc::invalid_argument) << size;
+  }
+}
+
 TEST_F(boot, a_command_line_has_2047_bytes) {
   EXPECT_TRUE(load(elf(), std::string(2047, 'a')));
   const auto refused = load(elf(), std::string(2048, 'a'));

@@ -5,6 +5,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import threading
 import time
 import unittest
 import unittest.mock
@@ -95,10 +96,18 @@ class ForkdSdk(unittest.TestCase):
                 branch = self.branch(self.parent, tag=tag, **options)
                 self.assertEqual((branch["tag"], branch["status"]), (tag, "ready"))
                 self.assertEqual(branch["branched_from"], self.parent)
+                self.assertIsInstance(branch["pause_ms"], int)
                 self.assertGreater(branch["pause_ms"], 0)
                 self.assertEqual(len(self.sdk.spawn_sandboxes(tag, n=2)), 2)
         self.assertTrue(self.sdk.get_sandbox(self.parent)["has_branched"])
         self.assertGreaterEqual(self.sdk.get_sandbox(self.parent)["branch_count"], 5)
+
+    def test_a_branch_may_name_its_parent_as_forkds_command_line_does(self):
+        body = {"tag": "chained", "mode": "diff", "parent_tag": "base"}
+        made = self.sdk._request("POST", f"/v1/sandboxes/{self.parent}/branch", body)
+        self.assertEqual(made["parent_tag"], "base")
+        self.assertIn("base", self.refused(400, self.sdk._request, "POST", f"/v1/sandboxes/{self.parent}/branch",
+                                           {"tag": "other", "mode": "diff", "parent_tag": "another"}))
 
     def test_a_branch_without_a_tag_gets_one(self):
         self.assertIn(self.parent, self.branch(self.parent)["tag"])
@@ -196,6 +205,41 @@ class ForkdSdk(unittest.TestCase):
             self.assertTrue(json.load(answer)["ok"])
         with urllib.request.urlopen(self.daemon.url + "/version") as answer:
             self.assertEqual(json.load(answer)["api"], "v1")
+
+
+class SlowCopy(unittest.TestCase):
+    """With a disk that is slow enough to look at a branch that is still being written."""
+
+    refused = ForkdSdk.refused
+    branch = ForkdSdk.branch
+    info = ForkdSdk.info
+
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = Coppiced("--copy-rate", "1M")
+        cls.addClassCleanup(cls.daemon.stop)
+        cls.sdk = Controller(cls.daemon.url, timeout=PATIENCE)
+        cls.sdk._request("POST", "/v1/snapshots", {"tag": "base", "kernel": str(JOURNAL), "memory_mib": 64, "boot_time_ms": 200})
+        cls.parent = cls.sdk.spawn_sandboxes("base")[0]["id"]
+
+    def test_a_snapshot_that_is_being_written_has_no_children_until_it_is_ready(self):
+        self.assertEqual(self.branch(self.parent, tag="slow", mode="live", wait=False)["status"], "writing")
+        self.assertEqual((self.info("slow")["status"], self.info("slow")["bootable"]), ("writing", False))
+        self.assertIn("'slow' is writing", self.refused(409, self.sdk.spawn_sandboxes, "slow"))
+        self.sdk.delete_snapshot("slow")
+        self.assertNotIn("slow", [each["tag"] for each in self.sdk.list_snapshots()])
+        self.assertEqual(self.sdk.get_sandbox(self.parent)["state"], "running")
+
+    def test_whoever_waits_for_a_branch_that_is_deleted_hears_of_it(self):
+        answers = []
+        waiting = threading.Thread(target=lambda: answers.append(self.refused(409, self.branch, self.parent, tag="given-up", mode="live")))
+        waiting.start()
+        while "given-up" not in [each["tag"] for each in self.sdk.list_snapshots()]:
+            time.sleep(0.01)  # between two looks
+        self.sdk.delete_snapshot("given-up")
+        waiting.join()
+        self.assertIn("its snapshot was deleted while it was made", answers[0])
+        self.refused(404, self.info, "given-up")
 
 
 READER, WRITER = "reader-token-0123456789", "writer-token-0123456789"

@@ -72,7 +72,8 @@ TEST_F(auditing, a_line_tells_what_was_named_and_made_and_only_that) {
   EXPECT_EQ(line["count"], 2);
   EXPECT_EQ(line["made"], json({"sb-1", "sb-2"}));
   EXPECT_EQ(line["replayed"], true);
-  for (const char* absent : {"tag", "kernel", "rootfs", "mode", "program"}) EXPECT_FALSE(line.contains(absent));
+  for (const char* absent : {"tag", "kernel", "initrd", "rootfs", "mode", "program"})
+    EXPECT_FALSE(line.contains(absent));
   const auto event = lines(file_).at(1);
   EXPECT_EQ(event["event"], "tls_failed");
   EXPECT_EQ(event["peer"], "127.0.0.1:1");

@@ -26,6 +26,7 @@ TEST(api_requests, say_exactly_what_firecracker_documents) {
   expect(api::boot_source("/k", "console=ttyS0 \"x\""), "PUT", "/boot-source",
          R"({"kernel_image_path":"/k","boot_args":"console=ttyS0 \"x\""})");
   expect(api::boot_source("/k", ""), "PUT", "/boot-source", R"({"kernel_image_path":"/k"})");
+  expect(api::boot_source("/k", "", "/i"), "PUT", "/boot-source", R"({"kernel_image_path":"/k","initrd_path":"/i"})");
   expect(api::drive("root", "/d", true, true), "PUT", "/drives/root",
          R"({"drive_id":"root","path_on_host":"/d","is_root_device":true,"is_read_only":true})");
   expect(api::network_interface("eth0", "tap0", "06:00:0a:2a:00:02"), "PUT", "/network-interfaces/eth0",
