@@ -54,6 +54,7 @@ std::vector<std::string> names_of(const snapshot_info& made) {
 }
 std::vector<std::string> names_of(const std::vector<sandbox_info>& made) {
   std::vector<std::string> ids;
+  ids.reserve(made.size());
   for (const auto& each : made) ids.push_back(each.id);
   return ids;
 }

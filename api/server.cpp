@@ -164,12 +164,12 @@ void api_server::impl::accept() {
 void api_server::impl::refuse_for_now(http_connection::socket& socket) {
   if (core.options.on_connection) core.tell(connection_record::change::refused, peer_address(socket));
   if (core.tls) return;  // no handshake for it: the client sees it closed
-  const std::string text =
+  const std::string refusal =
       "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\nX-Request-Id: " +
       request_id("") + "\r\nContent-Length: 33\r\n\r\n{\"error\": \"too many connections\"}";
   boost::system::error_code ignored;
   socket.non_blocking(true, ignored);
-  socket.write_some(asio::buffer(text.data(), text.size()), ignored);  // fits the empty socket buffer
+  socket.write_some(asio::buffer(refusal.data(), refusal.size()), ignored);  // fits the empty socket buffer
 }
 
 // The control plane may outlive the server: what it holds on to are the log and the gate.

@@ -46,6 +46,7 @@ result<std::unique_ptr<daemon_process>> daemon_process::start(const std::filesys
   arguments.insert(arguments.begin(), binary.string());
   arguments.insert(arguments.end(), {"--listen", "127.0.0.1:0"});
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (auto& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   const pid_t parent = ::getpid();

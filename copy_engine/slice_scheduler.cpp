@@ -92,11 +92,12 @@ void slice_scheduler::lift_slice(const std::shared_ptr<attached_vm>& vm, const m
 void slice_scheduler::trim_slice() {
   const auto is_branched = [](const auto& entry) { return !entry.second->epochs.empty(); };
   if (!trim_offset_ || !pool_.is_unused() || std::any_of(vms_.begin(), vms_.end(), is_branched)) return;
-  const std::uint64_t offset = *trim_offset_, size = slice_pages * page_size;
+  const std::uint64_t offset = *trim_offset_;
+  constexpr std::uint64_t size = slice_pages * page_size;
   trim_offset_.reset();
   if (offset + size < pool_.size()) trim_offset_ = offset + size;
   slice_under_way_ = true;
-  helper_.post([this, offset, size] {
+  helper_.post([this, offset] {
     pool_.trim(offset, size);
     post_back_([this] { slice_under_way_ = false; });
   });

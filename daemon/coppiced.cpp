@@ -63,7 +63,7 @@ struct configuration {
 
 std::string joined(const std::vector<std::string>& parts) {
   std::string text;
-  for (const auto& part : parts) text += (text.empty() ? "" : ", ") + part;
+  for (const auto& part : parts) text.append(text.empty() ? "" : ", ").append(part);
   return text;
 }
 

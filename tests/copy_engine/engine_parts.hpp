@@ -65,6 +65,10 @@ class fake_vm {
         {guest_address + (pages + split) * page_size, (pages - split) * page_size, split * page_size});
   }
 
+  ~fake_vm() { vm->epochs.clear(); }  // they refer to it
+  fake_vm(const fake_vm&) = delete;
+  fake_vm& operator=(const fake_vm&) = delete;
+
   // As the guest would.
   void write(std::size_t page, unsigned char what) { std::memset(content(page), what, page_size); }
   unsigned char* content(std::size_t page) {
