@@ -5,8 +5,13 @@
 namespace coppice {
 namespace {
 
+// Of a label with more values than fit a cell (tools/check_prose.py), how many there are.
 std::string describe(const label_definition& label) {
+  constexpr std::size_t most_values = 8;
   std::string text = "`" + std::string(label.name) + "`";
+  if (label.values.size() > most_values) {
+    return text + ": one of the " + std::to_string(label.values.size()) + " kinds of failure ([API](api.md#failure))";
+  }
   std::string_view separator = ": ";
   for (const std::string_view value : label.values) {
     text.append(separator).append(value);
