@@ -19,10 +19,6 @@ function(coppice_compile_options target)
     target_compile_options(${target} PUBLIC -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
                                               -Wno-maybe-uninitialized)  # which g++ says falsely of instrumented code
     target_link_options(${target} PUBLIC -fsanitize=address,undefined)
-    if(COPPICE_ABOVE_ENGINE)
-      # What CAF's and Asio's templates cost most with: half of the time to compile. AddressSanitizer stops at null, too.
-      target_compile_options(${target} PRIVATE -fno-sanitize=null,vptr)
-    endif()
   elseif(COPPICE_SANITIZE STREQUAL "thread")
     # -Wno-tsan: Boost.Asio has fences, which g++ does not instrument and warns of.
     target_compile_options(${target} PUBLIC -fsanitize=thread -fno-omit-frame-pointer -Wno-tsan)
