@@ -133,7 +133,7 @@ void fleet::not_made(const making& entry, const branch_ended& event) {
   const auto kind = entry.sandbox.empty() ? event_kind::snapshot_failed : event_kind::branch_failed;
   const auto& failure = event.outcome.error();
   if (entry.answered && entry.deletions.empty())
-    snapshots_.failed(entry.tag, failure.message(), event.timeline);
+    snapshots_.failed(entry.tag, failure, event.timeline);
   else
     snapshots_.remove(entry.tag);
   with_->events->emit({kind, entry.sandbox, entry.tag, failure.message(), entry.request_id});

@@ -60,11 +60,12 @@ void snapshot_registry::ready(const snapshot_record& record, std::string note, s
   entries_.insert_or_assign(record.tag, std::move(made));
 }
 
-void snapshot_registry::failed(const std::string& tag, const std::string& why, std::vector<step_time> timeline) {
+void snapshot_registry::failed(const std::string& tag, const error& why, std::vector<step_time> timeline) {
   auto& which = entries_.at(tag);
   which.session.reset();
   which.info.status = snapshot_status::failed;
-  which.info.failure = why;
+  which.info.failure = why.message();
+  which.info.failure_code = why.code;
   which.info.timeline = std::move(timeline);
   forget_oldest_failure();
 }

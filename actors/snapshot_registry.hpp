@@ -31,7 +31,7 @@ class snapshot_registry {
   void ready(const snapshot_record& record, std::string note = {}, std::vector<step_time> timeline = {});
   // It is kept as a failed one, until it is removed, its tag is used again, or a thousand others failed later.
   // REQUIRES: the tag is writing
-  void failed(const std::string& tag, const std::string& why, std::vector<step_time> timeline);
+  void failed(const std::string& tag, const error& why, std::vector<step_time> timeline);
   // It is gone. No effect if it isn't there.
   void remove(const std::string& tag) { entries_.erase(tag); }
 

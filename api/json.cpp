@@ -143,6 +143,7 @@ json to_json(const snapshot_info& snapshot) {
   if (snapshot.memory_checksum) value["memory_checksum"] = hex64(*snapshot.memory_checksum);
   if (!snapshot.note.empty()) value["note"] = snapshot.note;
   if (!snapshot.failure.empty()) value["error"] = snapshot.failure;
+  if (snapshot.failure_code) value["code"] = to_string(*snapshot.failure_code);
   return value;
 }
 

@@ -9,15 +9,18 @@ constexpr const char* text = R"json({
   "type": "string",
   "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 },
+"failure_kind": {
+  "enum": ["invalid_argument", "not_found", "already_exists", "conflict", "unsupported", "unavailable", "no_space",
+           "deadline_exceeded", "cancelled", "io", "corrupt", "internal"]
+},
 "failure": {
   "type": "object",
   "required": ["error"],
   "properties": {
     "error": {"type": "string", "description": "what is wrong, where, and what to do about it"},
     "code": {
-      "description": "the kind of failure; absent if the request never reached what it asks for",
-      "enum": ["invalid_argument", "not_found", "already_exists", "conflict", "unsupported", "unavailable", "no_space",
-               "deadline_exceeded", "cancelled", "io", "corrupt", "internal"]
+      "$ref": "#/components/schemas/failure_kind",
+      "description": "the kind of failure; absent if the request never reached what it asks for"
     }
   }
 },
@@ -125,7 +128,8 @@ constexpr const char* text = R"json({
       "description": "steps of the branch in their order; absent after a restart of coppiced"
     },
     "note": {"type": "string", "description": "e.g. why a diff branch wrote a full image"},
-    "error": {"type": "string", "description": "why it failed"}
+    "error": {"type": "string", "description": "why it failed"},
+    "code": {"$ref": "#/components/schemas/failure_kind", "description": "of what kind its failure was"}
   }
 },
 "snapshot_details": {

@@ -133,6 +133,7 @@ TEST(fleet, answers_at_the_resume_if_nobody_waits_and_lists_a_failure_until_its_
   with.pass(milliseconds(10));
   EXPECT_EQ(with.snapshots().back().status, snapshot_status::failed);
   EXPECT_THAT(with.snapshots().back().failure, HasSubstr("step publish"));
+  EXPECT_TRUE(with.snapshots().back().failure_code.has_value());
   EXPECT_EQ(with.snapshots().back().timeline.back().step, "publish") << "the timeline ends with what failed";
   with.what->orders.clear();
   with.branch(parent, "b1");

@@ -52,10 +52,12 @@ TEST(json, a_snapshot_that_is_no_branch_says_null) {
   snapshot_info info;
   info.status = snapshot_status::failed;
   info.failure = "disk full";
+  info.failure_code = errc::no_space;
   const json value = to_json(info);
   EXPECT_TRUE(value["branched_from"].is_null());
   EXPECT_TRUE(value["pause_ms"].is_null());
   EXPECT_EQ(value["status"], "failed");
+  EXPECT_EQ(value["code"], "no_space");
   EXPECT_EQ(value["error"], "disk full");
 }
 

@@ -63,6 +63,7 @@ TEST(openapi, answers_have_exactly_the_fields_that_are_described) {
   most.pause = pause_breakdown{};
   most.copy = copy_summary{};
   most.note = most.failure = "x";
+  most.failure_code = errc::io;
   most.timeline = {step_time{"copy"}};
   EXPECT_EQ(fields(to_json(least)), required("snapshot"));
   EXPECT_EQ(fields(to_json(most)), described("snapshot"));
@@ -128,7 +129,7 @@ TEST(openapi, knows_each_code_of_a_failure_and_each_state) {
   for (const errc code : {errc::invalid_argument, errc::not_found, errc::already_exists, errc::conflict,
                           errc::unsupported, errc::unavailable, errc::no_space, errc::deadline_exceeded,
                           errc::cancelled, errc::io, errc::corrupt, errc::internal}) {
-    EXPECT_THAT(api_schemas()["failure"]["properties"]["code"]["enum"], Contains(std::string(to_string(code))));
+    EXPECT_THAT(api_schemas()["failure_kind"]["enum"], Contains(std::string(to_string(code))));
   }
   for (const auto status : {snapshot_status::writing, snapshot_status::ready, snapshot_status::failed}) {
     snapshot_info info;

@@ -177,7 +177,7 @@ TEST_F(coppice_bench, fleet_measures_many_vms_beside_bare_calls_and_idle_windows
   expect_settings({"askers", "bounce-memory", "branch-copy-rate", "copy-rate", "duration", "idle", "sandboxes",
                    "memory", "rate", "rest", "root", "verify-each", "vmm", "warm-up"});
   expect_figures({"branches_done", "branches_failed", "pause_us", "p99_pause_us", "bare_sum_us", "median_pause_to_bare",
-                  "stall_us", "idle_stall_us", "daemon_idle_cpu_percent", "daemon_kib_an_sandbox"});
+                  "stall_us", "idle_stall_us", "daemon_idle_cpu_percent", "daemon_kib_a_sandbox"});
   EXPECT_EQ(find("images_verified")->at("median"), find("branches_done")->at("median"));
   expect_no_bad_pages();
 }
