@@ -35,7 +35,7 @@ struct snapshot_info {
   std::optional<std::string> branched_from;  // sandbox id
   std::optional<std::string> parent_tag;
   snapshot_status status = snapshot_status::ready;
-  std::string failure;    // why, if failed
+  std::string failure;                    // why, if failed
   std::optional<errc> failure_code = {};  // of what kind, if failed
   bool bootable = false;  // sandboxes can be started from it: it is ready, and of a VMM whose snapshots this one loads
   std::optional<branch_mode> mode;
