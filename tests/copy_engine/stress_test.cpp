@@ -11,6 +11,7 @@ namespace {
 constexpr std::size_t vms = 3;
 constexpr int branches_of_each = 10;
 constexpr std::size_t most_overlapping = 3;
+constexpr int most_rounds_of_stress = 5;
 
 class stress_test : public copy_engine_test {
  protected:
@@ -56,13 +57,19 @@ TEST_F(stress_test, images_of_several_vms_at_once_are_of_their_instants) {
   hammer({.bounce_bytes = mib, .longest_deferral = patience});
 }
 
+// Where the CPUs are busy, the guests may have captured all before the copy begins: then once more.
 TEST_F(stress_test, what_is_saved_ahead_of_a_slow_disk_is_of_its_instant) {
-  hammer({.bounce_bytes = 64 * mib,
-          .rates = {.branch_bytes_per_second = 16 * mib},
-          .longest_deferral = patience,
-          .hot_set_time = {}});
-  if (IsSkipped() || HasFatalFailure()) return;
-  EXPECT_GT(engine->stats().saved_ahead_pages, 0U);
+  std::uint64_t saved_ahead = 0;
+  for (int round = 0; round < most_rounds_of_stress && saved_ahead == 0; ++round) {
+    stop();
+    hammer({.bounce_bytes = 64 * mib,
+            .rates = {.branch_bytes_per_second = 16 * mib},
+            .longest_deferral = patience,
+            .hot_set_time = {}});
+    if (IsSkipped() || HasFatalFailure()) return;
+    saved_ahead = engine->stats().saved_ahead_pages;
+  }
+  EXPECT_GT(saved_ahead, 0U);
 }
 
 }  // namespace
