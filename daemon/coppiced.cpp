@@ -99,9 +99,9 @@ void wait_for_the_end(const configuration& from, control_plane& plane, api_serve
       record(audit, {"stop", {}, "signal " + std::to_string(caught)});
       return spdlog::info("signal {}: stopping", caught);
     }
-    const std::string tokens = reload_tokens(from.started_with, server);
-    const std::string limits = reload_limits(from, in_force, plane, server);
-    record(audit, {"reload", {}, tokens + "; " + limits});
+    std::string outcome = reload_tokens(from.started_with, server);
+    outcome.append("; ").append(reload_limits(from, in_force, plane, server));
+    record(audit, {"reload", {}, outcome});
   }
 }
 
