@@ -1,8 +1,7 @@
 # How every target of the project is built: one place for warnings, sanitizers, the include root and what makes it quick.
 
 # All sources of a library are compiled as few pieces: their headers (CAF, Asio, JSON, spdlog) cost more than what they say.
-# What that could hide, a header that is not included or a name that two files share, is found by clang-tidy, which reads
-# each file by itself. Off: each file is compiled by itself.
+# A header that a file forgot to include can hide so; off, each file is compiled by itself and shows it.
 option(COPPICE_UNITY "compile the sources of a folder together" ON)
 
 # One linker that is quick, where it is there.
